@@ -1,0 +1,1 @@
+"""What every wing stands on: errors, ids, credits, spans, clock, actor, database."""
