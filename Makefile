@@ -1,0 +1,52 @@
+# ComputeHub: `make help` lists what can be made. Needs Python 3.11+, git and make; the rest is installed into .venv.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	if command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then echo $$p; break; fi; done)
+ifeq ($(PYTHON),)
+$(error ComputeHub needs Python 3.11 or newer, and none was found. Name one: make PYTHON=/path/to/python3.11)
+endif
+RUN := .venv/bin/python
+PORT ?= 8888
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format bench soak mutants docs lock clean
+
+help: ## Print this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: ## Set everything up and open JupyterLab on the demo notebook (PORT=8888, NO_BROWSER=1)
+	@$(PYTHON) scripts/setup.py demo
+	@exec $(RUN) -m computehub_ext.cli demo --port $(PORT) $(if $(NO_BROWSER),--no-browser)
+
+test: .venv/test ## Lint and run every test, installing what they need (ARGS="tests/unit -k hold" for a few)
+	@$(RUN) scripts/debian.py
+	@$(RUN) scripts/test.py $(ARGS)
+
+lint: .venv/test ## Format, lint and types, as pre-commit runs them
+	@$(RUN) scripts/lint.py
+
+format: .venv/test ## Format the code in place
+	@$(RUN) -m ruff format .
+	@$(RUN) -m ruff check --fix-only --quiet .
+
+bench: .venv/test ## Measure every promised figure beside its yardstick; writes benchmarks/results.json and README.md
+	@$(RUN) -m benchmarks $(ARGS)
+
+soak: .venv/test ## Long runs: load, kills at random, oldest and newest dependencies; records its results
+	@$(RUN) scripts/soak.py $(ARGS)
+
+mutants: .venv/test ## Show that each safety test fails once with its guard removed
+	@$(RUN) -m tests.mutants $(ARGS)
+
+docs: .venv/test ## Write docs/reference/ anew from the code
+	@$(RUN) scripts/reference.py
+
+lock: .venv/test ## Choose new versions for requirements/*.txt
+	@$(RUN) scripts/lock.py
+
+clean: ## Remove what was built, measured or installed
+	rm -rf .venv .test .demo dist build htmlcov .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+.PHONY: .venv/test
+.venv/test:
+	@$(PYTHON) scripts/setup.py test

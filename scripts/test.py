@@ -1,0 +1,54 @@
+"""`make test`: lint, then every test, then the checks of what ran. With arguments: only pytest with those."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from tests.support import records  # noqa: E402  (the repository's root is put on the path first)
+
+COVERAGE = ["--cov", "--cov-report="]
+# Browser tests share the machine with a server, its kernels and Chromium: two at once time out on two cores.
+STAGES = {
+    "unit, contract, integration, architecture": ["tests", "--ignore=tests/e2e", "-n", "2", "--dist", "loadfile"],
+    "end to end": ["tests/e2e"],
+}
+
+
+def run(*arguments: str) -> int:
+    return subprocess.run([sys.executable, *arguments], cwd=ROOT, check=False).returncode
+
+
+def main() -> int:
+    started = time.monotonic()
+    if sys.argv[1:]:
+        return run("-m", "pytest", *sys.argv[1:])
+    records.clear()
+    os.environ.setdefault("COVERAGE_CORE", "sysmon" if sys.version_info >= (3, 14) else "ctrace")
+    failed = ["lint"] if run("scripts/lint.py") else []
+    for name, arguments in STAGES.items():
+        print(f"\ntest: {name}", flush=True)
+        if run("-m", "pytest", "-m", "not soak", "-q", *arguments, *COVERAGE):
+            failed.append(name)
+    run("-m", "coverage", "combine", "--quiet", "--append")
+    run("-m", "coverage", "report")
+    if run("-m", "tests.support.proof"):
+        failed.append("proof")
+    not_run = records.read_not_run()
+    print(f"\nnot run here: {len(not_run)} tests")
+    for nodeid, reason in sorted(not_run.items()):
+        print(f"  {nodeid}: needs {reason}")
+    print(f"took {(time.monotonic() - started) / 60:.1f} minutes")
+    if failed:
+        print(f"FAILED: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Plugins and helpers of the tests."""

@@ -1,0 +1,94 @@
+"""``@pytest.mark.needs("gpu")``: what a machine lacks is deselected by name and printed as not run here, never skipped.
+
+A test that needs something is written as if it were there. Whether it is, is decided here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from tests.support import records
+
+
+def _has_gpu() -> bool:
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        count: int = pynvml.nvmlDeviceGetCount()
+        pynvml.nvmlShutdown()
+    except Exception:
+        # NVML raises its own errors for "no driver"; whatever it says, there is no GPU to run on.
+        return False
+    return count > 0
+
+
+def _has_postgresql() -> bool:
+    return bool(shutil.which("initdb") or list(Path("/usr/lib/postgresql").glob("*/bin/initdb")))
+
+
+def chromium() -> str | None:
+    for name in ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"):
+        if path := shutil.which(name):
+            return path
+    return None
+
+
+def _has_torch() -> bool:
+    return importlib.util.find_spec("torch") is not None
+
+
+def _has_cuda_torch() -> bool:
+    if not (_has_gpu() and _has_torch()):
+        return False
+    import torch
+
+    return bool(torch.cuda.is_available())
+
+
+NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
+    "gpu": (_has_gpu, "an NVIDIA GPU and its driver"),
+    "cuda": (_has_cuda_torch, "an NVIDIA GPU and a torch built for CUDA"),
+    "torch": (_has_torch, "torch==2.13.0 as a CPU build"),
+    "postgresql": (_has_postgresql, "PostgreSQL's programs"),
+    "chromium": (lambda: chromium() is not None, "Chromium"),
+    "root": (lambda: hasattr(os, "geteuid") and os.geteuid() == 0, "root, to become another user"),
+    "linux": (lambda: os.uname().sysname == "Linux", "Linux"),
+}
+
+
+@cache
+def has(what: str) -> bool:
+    return NEEDS[what][0]()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    kept: list[pytest.Item] = []
+    left: list[pytest.Item] = []
+    reasons: dict[str, str] = {}
+    for item in items:
+        lacking = [what for mark in item.iter_markers("needs") for what in mark.args if not has(what)]
+        if lacking:
+            left.append(item)
+            reasons[item.nodeid] = " and ".join(NEEDS[what][1] for what in lacking)
+        else:
+            kept.append(item)
+    if left:
+        items[:] = kept
+        config.hook.pytest_deselected(items=left)
+        records.not_run(reasons)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reasons = records.read_not_run()
+    if reasons:
+        terminalreporter.section("not run here")
+        for nodeid, reason in sorted(reasons.items()):
+            terminalreporter.write_line(f"{nodeid}: needs {reason}")
