@@ -1,0 +1,132 @@
+"""Events that became true with a commit: written in the same transaction, told to listeners afterwards.
+
+An event is a hint ("booking X changed, fetch it again"), never a balance and never evidence. It is delivered at least
+once: a process that dies between telling and marking tells it again.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import BigInteger, Column, Connection, Index, Integer, String, Table, Text, bindparam
+
+from computehub_ext.core.tables import UtcDateTime, metadata
+
+KEPT_FOR = timedelta(days=1)
+"""An older hint is worth nothing, told or not, and is swept away."""
+BATCH_MAX = 200
+LOOK_SECONDS = 1.0
+"""How often the deliverer looks for events that another process (``computehub grant``) committed."""
+
+_log = logging.getLogger(__name__)
+
+outbox_table = Table(
+    "outbox",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("kind", String(100), nullable=False),
+    Column("payload", Text, nullable=False),
+    Column("occurred_at", UtcDateTime, nullable=False),
+    Column("delivered_at", UtcDateTime),
+    Index(None, "delivered_at", "id"),
+    sqlite_autoincrement=True,  # or an id that was swept away would be given out again
+)
+
+_APPEND = outbox_table.insert()
+_UNDELIVERED = outbox_table.select().where(outbox_table.c.delivered_at.is_(None)).order_by(outbox_table.c.id)
+_MARK = outbox_table.update().where(outbox_table.c.id == bindparam("event_id"))
+_SWEEP = outbox_table.delete().where(outbox_table.c.occurred_at < bindparam("before"))
+
+
+@dataclass(frozen=True)
+class Event:
+    """One committed happening. ``payload`` holds JSON values."""
+
+    id: int
+    kind: str
+    payload: dict[str, Any]
+    occurred_at: datetime
+
+
+Listener = Callable[[Event], None]
+
+
+def append(connection: Connection, kind: str, payload: dict[str, Any], now: datetime) -> None:
+    connection.execute(_APPEND, {"kind": kind, "payload": json.dumps(payload), "occurred_at": now})
+
+
+def undelivered(connection: Connection, limit: int = BATCH_MAX) -> list[Event]:
+    rows = connection.execute(_UNDELIVERED.limit(limit))
+    return [Event(row.id, row.kind, json.loads(row.payload), row.occurred_at) for row in rows]
+
+
+def mark(connection: Connection, events: list[Event], now: datetime) -> None:
+    """Mark ``events`` as told, and sweep away those of any kind that have grown old."""
+    if events:
+        connection.execute(_MARK.values(delivered_at=now), [{"event_id": event.id} for event in events])
+    connection.execute(_SWEEP, {"before": now - KEPT_FOR})
+
+
+class Deliverer:
+    """Tells committed events to listeners, in order, from one thread that starts with the first listener.
+
+    Parameters
+    ----------
+    load:
+        Returns the oldest events not yet delivered.
+    mark:
+        Marks them as delivered, durably.
+    """
+
+    def __init__(self, load: Callable[[], list[Event]], mark: Callable[[list[Event]], None]) -> None:
+        self._load, self._mark = load, mark
+        self._listeners: list[Listener] = []
+        self._one_at_a_time = threading.Lock()
+        self._news = threading.Event()
+        self._closing = False
+        self._thread: threading.Thread | None = None
+
+    def listen(self, listener: Listener, *, in_background: bool = True) -> None:
+        self._listeners.append(listener)
+        if in_background and self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="computehub-outbox", daemon=True)
+            self._thread.start()
+
+    def wake(self) -> None:
+        self._news.set()
+
+    def deliver(self) -> int:
+        """Tell what waits, and return how many events that was. A listener that raises is logged and has been told."""
+        told = 0
+        with self._one_at_a_time:
+            while self._listeners and (events := self._load()):
+                for event in events:
+                    for listener in self._listeners:
+                        try:
+                            listener(event)
+                        except Exception:
+                            _log.exception("A listener failed on event %s (%s)", event.id, event.kind)
+                self._mark(events)
+                told += len(events)
+        return told
+
+    def close(self) -> None:
+        self._closing = True
+        self._news.set()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._closing:
+            try:
+                self.deliver()
+            except Exception:
+                _log.exception("Events could not be delivered; they wait for the next round")
+            self._news.wait(LOOK_SECONDS)
+            self._news.clear()

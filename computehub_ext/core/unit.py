@@ -1,0 +1,58 @@
+"""The unit of work that every service function takes first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import Connection
+
+from computehub_ext.core import outbox
+from computehub_ext.core.clock import Clock
+
+
+class Unit:
+    """One transaction, as the services see it. Only a ``Database`` makes one.
+
+    Attributes
+    ----------
+    connection:
+        Runs statements in this transaction. Services neither commit nor roll back.
+    """
+
+    __slots__ = ("_actions", "_clock", "_undo", "connection", "emitted", "read_only")
+
+    def __init__(self, connection: Connection, clock: Clock, *, read_only: bool = False) -> None:
+        self.connection = connection
+        self.read_only = read_only
+        self.emitted = False
+        self._clock = clock
+        self._undo: list[Callable[[], None]] = []
+        self._actions: list[Callable[[], None]] = []
+
+    def on_rollback(self, undo: Callable[[], None]) -> None:
+        """Call ``undo`` if this transaction does not commit: for indexes kept in memory, changed together with it.
+
+        Undos run in the reverse order, before anybody else's work starts on the same writer.
+        """
+        self._undo.append(undo)
+
+    def after_commit(self, action: Callable[[], None]) -> None:
+        """Call ``action`` once the commit is durable, in the thread that asked for the write. It must not fail."""
+        self._actions.append(action)
+
+    def emit(self, kind: str, **payload: Any) -> None:
+        """Write an event that listeners are told after the commit. Hints only: no balance, no secret."""
+        assert not self.read_only, "a unit that only reads has no events"
+        self.emitted = True
+        outbox.append(self.connection, kind, payload, self._clock.now())
+
+    def rolled_back(self) -> None:
+        """Run the undos, newest first. Called by the database."""
+        while self._undo:
+            self._undo.pop()()
+
+    def committed(self) -> None:
+        """Run the actions in order. Called by the database."""
+        for action in self._actions:
+            action()

@@ -1,0 +1,1 @@
+"""Contract suites, fakes and helpers for those who add a backend or a store."""

@@ -1,0 +1,215 @@
+"""The database on each kind of store: transactions, groups, readers, events."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from sqlalchemy import Column, Integer, MetaData, String, Table, func, select
+
+from computehub_ext.core.clock import ManualClock
+from computehub_ext.core.database import Database, Unit, UtcDateTime
+from computehub_ext.core.errors import Invalid, Unavailable
+from tests.support.databases import EVERY_DATABASE, REAL_DATABASES
+
+notes = Table(
+    "notes",
+    MetaData(),
+    Column("id", Integer, primary_key=True),
+    Column("text", String, unique=True),
+    Column("at", UtcDateTime),
+)
+
+
+@pytest.fixture(autouse=True)
+def _table(database: Database) -> None:
+    database.write(lambda unit: notes.create(unit.connection))
+
+
+def add(unit: Unit, text: str) -> int:
+    return int(unit.connection.execute(notes.insert().returning(notes.c.id), {"text": text}).scalar_one())
+
+
+def texts(unit: Unit) -> list[str]:
+    return sorted(unit.connection.execute(select(notes.c.text)).scalars())
+
+
+@EVERY_DATABASE
+def test_a_write_is_seen_by_the_next_read(database: Database) -> None:
+    database.write(lambda unit: add(unit, "one"))
+    assert database.read(texts) == ["one"]
+
+
+@EVERY_DATABASE
+def test_a_failing_write_leaves_nothing_and_runs_its_undos_newest_first(database: Database) -> None:
+    undone = []
+
+    def fail(unit: Unit) -> None:
+        unit.on_rollback(lambda: undone.append("first"))
+        unit.on_rollback(lambda: undone.append("second"))
+        unit.after_commit(lambda: undone.append("never"))
+        unit.emit("note", text="never")
+        add(unit, "never")
+        raise Invalid("no")
+
+    with pytest.raises(Invalid, match="no"):
+        database.write(fail)
+    assert database.read(texts) == []
+    assert undone == ["second", "first"]
+
+
+@EVERY_DATABASE
+def test_moments_come_back_aware_and_to_the_microsecond(database: Database, clock: ManualClock) -> None:
+    moment = clock.advance(microseconds=1)
+    database.write(lambda unit: unit.connection.execute(notes.insert(), {"text": "x", "at": moment}))
+    assert database.read(lambda unit: unit.connection.execute(select(notes.c.at)).scalar_one()) == moment
+
+
+@EVERY_DATABASE
+def test_many_threads_write_and_only_the_failing_ones_fail(database: Database) -> None:
+    def write(number: int) -> bool:
+        def work(unit: Unit) -> None:
+            add(unit, f"{number:03}")
+            if number % 3 == 0:
+                raise Invalid("a third of them fails")
+
+        try:
+            database.write(work)
+        except Invalid:
+            return False
+        return True
+
+    with ThreadPoolExecutor(20) as threads:
+        outcome = list(threads.map(write, range(120)))
+    assert outcome == [number % 3 != 0 for number in range(120)]
+    assert database.read(texts) == [f"{number:03}" for number in range(120) if number % 3]
+
+
+@EVERY_DATABASE
+def test_counting_up_in_many_threads_loses_nothing(database: Database) -> None:
+    """Read, then write: right only if no two writers see the same state."""
+
+    def count_up(_: int) -> None:
+        def work(unit: Unit) -> None:
+            seen = unit.connection.execute(select(func.max(notes.c.id))).scalar() or 0
+            unit.connection.execute(notes.insert(), {"id": seen + 1, "text": str(seen + 1)})
+
+        database.write(work)
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(count_up, range(40)))
+    assert database.read(lambda unit: unit.connection.execute(select(func.max(notes.c.id))).scalar()) == 40
+
+
+@EVERY_DATABASE
+def test_events_are_told_after_the_commit_in_order_and_once(database: Database, clock: ManualClock) -> None:
+    heard: list[tuple[str, str]] = []
+    database.write(lambda unit: unit.emit("early", text="before anybody listened"))
+    database.listen(lambda event: heard.append((event.kind, event.payload["text"])), in_background=False)
+
+    def work(unit: Unit) -> None:
+        unit.emit("note", text="a")
+        unit.emit("note", text="b")
+        assert heard == []
+
+    database.write(work)
+    assert database.deliver() == 3
+    assert database.deliver() == 0
+    assert heard == [("early", "before anybody listened"), ("note", "a"), ("note", "b")]
+
+
+@REAL_DATABASES
+def test_events_are_told_again_by_the_next_process_when_the_first_died_before_marking(database: Database) -> None:
+    heard = []
+    database.write(lambda unit: unit.emit("note", text="a"))
+    with Database(database.url.render_as_string(hide_password=False)) as first:
+        first.listen(lambda event: heard.append(event), in_background=False)
+        first._deliverer._mark = lambda events: (_ for _ in ()).throw(SystemExit)  # the process ends here
+        with pytest.raises(SystemExit):
+            first.deliver()
+    with Database(database.url.render_as_string(hide_password=False)) as second:
+        second.listen(lambda event: heard.append(event), in_background=False)
+        second.deliver()
+    assert [event.payload for event in heard] == [{"text": "a"}] * 2
+
+
+def test_a_background_listener_hears_and_a_failing_one_does_not_stop_the_others(database: Database) -> None:
+    heard = threading.Event()
+
+    def fail(_: object) -> None:
+        raise ValueError("a listener's own fault")
+
+    database.listen(fail)
+    database.listen(lambda event: heard.set())
+    database.write(lambda unit: unit.emit("note"))
+    assert heard.wait(10)
+
+
+def test_a_unit_inside_a_unit_is_refused_instead_of_waiting_forever(database: Database) -> None:
+    with pytest.raises(RuntimeError, match="wait for itself"):
+        database.write(lambda unit: database.write(texts))
+
+
+@EVERY_DATABASE
+def test_a_closed_database_says_so(database: Database) -> None:
+    database.close()
+    with pytest.raises(Unavailable):
+        database.write(texts)
+    with pytest.raises(Unavailable):
+        database.read(texts)
+
+
+@REAL_DATABASES
+def test_a_read_can_not_write(database: Database) -> None:
+    with pytest.raises(Exception, match=r"(?i)read.?only"):
+        database.read(lambda unit: add(unit, "sneaked in"))
+
+
+@pytest.mark.parametrize("database", ["file"], indirect=True)
+def test_a_lost_commit_undoes_every_request_of_its_group(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    undone: list[str] = []
+    entered, go_on = threading.Event(), threading.Event()
+
+    def slow(unit: Unit) -> None:
+        entered.set()
+        assert go_on.wait(10)
+        raise Invalid("its own fault")
+
+    def work(unit: Unit, text: str) -> None:
+        unit.on_rollback(lambda: undone.append(text))
+        add(unit, text)
+        if text == "b":
+            unit.connection.exec_driver_sql("ROLLBACK")  # as SQLite does itself when the disk is full
+            raise Invalid("disk full")
+
+    def outcome(text: str) -> str:
+        try:
+            database.write(lambda unit: slow(unit) if text == "slow" else work(unit, text))
+        except Exception as error:
+            return type(error).__name__
+        return "stored"
+
+    with ThreadPoolExecutor(3) as threads:
+        first = threads.submit(outcome, "slow")
+        assert entered.wait(10)
+        assert database._writer is not None
+        waiting = database._writer._queue
+        a = threads.submit(outcome, "a")
+        _until(lambda: waiting.qsize() == 1)
+        b = threads.submit(outcome, "b")
+        _until(lambda: waiting.qsize() == 2)
+        monkeypatch.setattr("computehub_ext.core.writer.GROUP_SECONDS", 60)
+        go_on.set()
+        first.result(), b.result()
+        assert (a.result(), undone, database.read(texts)) == ("Unavailable", ["b", "a"], [])
+    assert outcome("later") == "stored"
+
+
+def _until(condition: object, seconds: float = 10) -> None:
+    import time
+
+    deadline = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
