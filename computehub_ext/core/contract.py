@@ -1,0 +1,251 @@
+"""The contract, openapi.yaml, as the handlers use it: it says what may come in, and words the refusal when it does not.
+
+The document is parsed at the first request, not at import: a Jupyter server that nobody asks for a GPU pays nothing.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from computehub_ext.core.errors import Invalid, NotFound
+
+_DOCUMENT = "urn:computehub:openapi"
+_ENCODED_TYPES = {"integer": "a whole number", "number": "a number", "string": "text", "boolean": "true or false",
+                  "array": "a list", "object": "an object", "null": "null"}  # fmt: skip
+
+
+class Contract:
+    """One OpenAPI 3.1 document.
+
+    Parameters
+    ----------
+    path:
+        Where the YAML file is.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @cached_property
+    def document(self) -> dict[str, Any]:
+        import yaml
+
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml, where there, is ten times as fast
+        document: dict[str, Any] = yaml.load(self.path.read_bytes(), Loader=loader)
+        return document
+
+    @lru_cache(maxsize=256)  # noqa: B019  one contract lives as long as its server
+    def operation(self, path: str, method: str) -> Operation:
+        """Return what ``method`` of ``path`` (``bookings/{booking_id}``) takes; ``KeyError`` where it is undeclared."""
+        return Operation(self, f"/{path}", method.lower())
+
+    def operations(self) -> Iterator[tuple[str, str, dict[str, Any]]]:
+        """Yield ``(path without its slash, method, declaration)`` for all."""
+        for path, item in self.document["paths"].items():
+            for method, declared in item.items():
+                if method in {"get", "put", "post", "patch", "delete"}:
+                    yield path.lstrip("/"), method, declared
+
+    def resolve(self, node: Any) -> Any:
+        """Follow a local ``$ref``."""
+        while isinstance(node, dict) and "$ref" in node:
+            found: Any = self.document
+            for part in node["$ref"].removeprefix("#/").split("/"):
+                found = found[part.replace("~1", "/").replace("~0", "~")]
+            node = found
+        return node
+
+    def validator(self, *pointer: str) -> Any:
+        """A JSON Schema validator for the schema at this place of the document."""
+        from jsonschema import Draft202012Validator
+
+        path = "/".join(quote(part.replace("~", "~0").replace("/", "~1")) for part in pointer)
+        schema = {"$ref": f"{_DOCUMENT}#/{path}"}
+        return Draft202012Validator(schema, registry=self._registry, format_checker=_formats())
+
+    @cached_property
+    def _registry(self) -> Any:
+        from referencing import Registry, Resource
+        from referencing.jsonschema import DRAFT202012
+
+        return Registry().with_resource(_DOCUMENT, Resource(contents=self.document, specification=DRAFT202012))
+
+
+class Operation:
+    """One method of one path: its parameters and its body."""
+
+    def __init__(self, contract: Contract, path: str, method: str) -> None:
+        item = contract.document["paths"][path]
+        self.declared: dict[str, Any] = item[method]
+        self.parameters = [
+            Parameter(contract, node, ("paths", path, *where, str(index)))
+            for nodes, where in ((item.get("parameters", []), ("parameters",)),
+                                 (self.declared.get("parameters", []), (method, "parameters")))
+            for index, node in enumerate(nodes)
+        ]  # fmt: skip
+        body = contract.resolve(self.declared.get("requestBody"))
+        self.takes_body = body is not None
+        self.body_required = bool(body and body.get("required"))
+        self._body = (
+            contract.validator("paths", path, method, "requestBody", "content", "application/json", "schema")
+            if body
+            else None
+        )
+
+    def check_body(self, body: Any) -> dict[str, Any]:
+        """Return the body, or raise ``Invalid`` naming the field and what would be right."""
+        if self._body is None:
+            if body not in (None, {}):
+                raise Invalid("This takes no body: send none, or {}.", field="body")
+            return {}
+        if body is None and not self.body_required:
+            return {}
+        if not isinstance(body, dict):
+            raise Invalid("The body must be a JSON object, such as {}.", field="body")
+        _refuse(self._body.iter_errors(body))
+        return body
+
+    def check_parameters(self, query: Mapping[str, list[str]], path: Mapping[str, str]) -> dict[str, Any]:
+        """Return query and path parameters as the types that they are declared with.
+
+        Raises
+        ------
+        NotFound
+            If a part of the path can't be the id of anything.
+        Invalid
+            If a query parameter is missing or wrong.
+        """
+        values: dict[str, Any] = {}
+        for parameter in self.parameters:
+            if parameter.place == "path":
+                values[parameter.name] = parameter.check_path(path[parameter.name])
+            elif parameter.place == "query":
+                value = parameter.check_query(query.get(parameter.name, []))
+                if value is not None:
+                    values[parameter.name] = value
+        return values
+
+
+class Parameter:
+    def __init__(self, contract: Contract, node: dict[str, Any], pointer: tuple[str, ...]) -> None:
+        if "$ref" in node:
+            pointer = tuple(node["$ref"].removeprefix("#/").split("/"))
+        declared = contract.resolve(node)
+        self.name: str = declared["name"]
+        self.place: str = declared["in"]
+        self._required: bool = declared.get("required", False)
+        self._schema: dict[str, Any] = contract.resolve(declared["schema"])
+        self._description: str = declared.get("description", "")
+        self._validator = contract.validator(*pointer, "schema")
+
+    def check_path(self, text: str) -> str:
+        if not self._validator.is_valid(text):
+            raise NotFound(f"Nothing has the {self.name.replace('_', ' ')} {text[:80]!r}.")
+        return text
+
+    def check_query(self, texts: list[str]) -> Any:
+        if not texts:
+            if self._required:
+                raise Invalid(f"The parameter {self.name} is missing. {self._description}".strip(), field=self.name)
+            return self._schema.get("default")
+        value = _decoded(texts[-1], self._schema)
+        _refuse(self._validator.iter_errors(value), within=self.name)
+        return value
+
+
+def _decoded(text: str, schema: dict[str, Any]) -> Any:
+    """Read a query parameter as the type that the schema wants; what can't be read stays text, and is refused."""
+    kinds = schema.get("type")
+    kinds = kinds if isinstance(kinds, list) else [kinds]
+    if "integer" in kinds and text.removeprefix("-").isascii() and text.removeprefix("-").isdigit() and len(text) < 20:
+        return int(text)
+    if "boolean" in kinds and text in {"true", "false"}:
+        return text == "true"
+    return text
+
+
+def _refuse(errors: Iterator[Any], within: str = "") -> None:
+    """Raise ``Invalid`` for the first of ``errors``, if there is one."""
+    found = min(errors, key=lambda error: len(error.absolute_path), default=None)
+    if found is None:
+        return
+    while found.context:  # of an anyOf, the branch that came furthest says most
+        found = max(found.context, key=lambda error: len(error.absolute_path))
+    field, sentence = _explain(found, within)
+    raise Invalid(sentence, field=field)
+
+
+def _explain(error: Any, within: str) -> tuple[str, str]:
+    """Name the field and say what would be right."""
+    path = ".".join(filter(None, (within, *(str(part) for part in error.absolute_path)))) or "body"
+    wanted, got, schema = error.validator_value, error.instance, error.schema
+    hint = schema.get("description", "") if isinstance(schema, dict) else ""
+    match error.validator:
+        case "required":
+            missing = next(name for name in wanted if name not in got)
+            return _inside(path, missing), f"{_inside(path, missing)} is missing."
+        case "additionalProperties" | "unevaluatedProperties":
+            known = list(schema.get("properties", {}))
+            unknown = next((name for name in got if name not in known), "")
+            close = difflib.get_close_matches(unknown, known, n=1)
+            instead = f"did you mean {close[0]}?" if close else f"known are {', '.join(known) or 'none'}."
+            return _inside(path, unknown), f"{_shown(unknown)} is not a field here: {instead}"
+        case "type":
+            kinds = wanted if isinstance(wanted, list) else [wanted]
+            right = " or ".join(_ENCODED_TYPES.get(kind, kind) for kind in kinds)
+            return path, f"{path} must be {right}, not {_shown(got)}."
+        case "enum":
+            known = [str(value) for value in wanted]
+            close = difflib.get_close_matches(str(got), known, n=1)
+            return path, f"{path} must be one of {', '.join(known)}, not {_shown(got)}." + (
+                f" Did you mean {close[0]}?" if close else ""
+            )
+        case "minimum":
+            return path, f"{path} must be at least {wanted}, not {got}."
+        case "exclusiveMinimum":
+            return path, f"{path} must be more than {wanted}, not {got}."
+        case "maximum":
+            return path, f"{path} must be at most {wanted}, not {_shown(got)}."
+        case "minLength" | "minItems":
+            return path, f"{path} is too short: at least {wanted}." if got else f"{path} must not be empty."
+        case "maxLength" | "maxItems":
+            return path, f"{path} is too long: at most {wanted}, not {len(got)}."
+        case "format":
+            return path, f"{path} must be a time with its offset, such as 2026-03-02T14:00:00Z, not {_shown(got)}."
+        case "oneOf" | "anyOf" | "not" | "pattern":
+            return path, f"{path} is not right: {hint or 'see the API documentation'}"
+    return path, f"{path} is not right: {hint or error.message[:200]}"
+
+
+def _inside(path: str, name: str) -> str:
+    return name if path == "body" else f"{path}.{name}"
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+@lru_cache(maxsize=1)
+def _formats() -> Any:
+    from jsonschema import FormatChecker
+
+    checker = FormatChecker(formats=())
+
+    @checker.checks("date-time")
+    def _is_aware_time(value: object) -> bool:
+        if not isinstance(value, str):
+            return True
+        try:
+            return "T" in value.upper() and datetime.fromisoformat(value).tzinfo is not None
+        except ValueError:
+            return False
+
+    return checker
