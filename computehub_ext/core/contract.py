@@ -64,7 +64,7 @@ class Contract:
 
     def validator(self, *pointer: str) -> Any:
         """A JSON Schema validator for the schema at this place of the document."""
-        from jsonschema import Draft202012Validator
+        from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
         path = "/".join(quote(part.replace("~", "~0").replace("/", "~1")) for part in pointer)
         schema = {"$ref": f"{_DOCUMENT}#/{path}"}
@@ -72,10 +72,10 @@ class Contract:
 
     @cached_property
     def _registry(self) -> Any:
-        from referencing import Registry, Resource
+        from referencing import Registry
         from referencing.jsonschema import DRAFT202012
 
-        return Registry().with_resource(_DOCUMENT, Resource(contents=self.document, specification=DRAFT202012))
+        return Registry().with_resource(_DOCUMENT, DRAFT202012.create_resource(self.document))
 
 
 class Operation:
@@ -184,7 +184,8 @@ def _refuse(errors: Iterator[Any], within: str = "") -> None:
 
 def _explain(error: Any, within: str) -> tuple[str, str]:
     """Name the field and say what would be right."""
-    path = ".".join(filter(None, (within, *(str(part) for part in error.absolute_path)))) or "body"
+    parts = [within] if within else []
+    path = ".".join(parts + [str(part) for part in error.absolute_path]) or "body"
     wanted, got, schema = error.validator_value, error.instance, error.schema
     hint = schema.get("description", "") if isinstance(schema, dict) else ""
     match error.validator:

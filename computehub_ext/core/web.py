@@ -1,13 +1,13 @@
 """The base of every handler: who asks, what they may send, and how a failure is told.
 
-A handler is a sentence, "parse, call one service, render", and catches nothing::
+A handler is a sentence, "parse, call one service, reply", and catches nothing::
 
     class BookingHandler(ComputeHubHandler):
         path = "bookings/{booking_id}"
 
         @authorized("read", resource="computehub:bookings")
         async def get(self, booking_id: str) -> None:
-            self.render(await self.plane.booking(self.actor, booking_id=booking_id))
+            self.reply(await self.plane.booking(self.actor, booking_id=booking_id))
 
 Settings of the Tornado application that it reads, all put there by ``computehub_ext.api.register``:
 
@@ -60,7 +60,7 @@ class ComputeHubHandler(APIHandler):
 
     # -- who asks ------------------------------------------------------------------------------------------------------
 
-    async def prepare(self) -> None:
+    async def prepare(self) -> None:  # type: ignore[override]
         token = self._kernel_token()
         if token is None:
             await super().prepare()
@@ -76,7 +76,7 @@ class ComputeHubHandler(APIHandler):
             raise HTTPError(413)
 
     def _kernel_token(self) -> str | None:
-        """Return the token if the header carries a kernel's. In a URL it would end up in logs, so none is taken there"""
+        """The token, if the header carries a kernel's. In a URL it would end up in logs, so none is taken there."""
         found = _AUTHORIZATION.fullmatch(self.request.headers.get("Authorization", ""))
         return found[1] if found and found[1].startswith(KERNEL_TOKEN_PREFIX) else None
 
@@ -178,7 +178,7 @@ class ComputeHubHandler(APIHandler):
 
     # -- what they get -------------------------------------------------------------------------------------------------
 
-    def render(self, answer: Any, *, status: int = 200, location: str | None = None) -> None:
+    def reply(self, answer: Any, *, status: int = 200, location: str | None = None) -> None:
         """Answer with JSON.
 
         Parameters
@@ -269,7 +269,7 @@ class UnknownPathHandler(ComputeHubHandler):
 
     path = ""
 
-    async def prepare(self) -> None:
+    async def prepare(self) -> None:  # type: ignore[override]
         await super().prepare()
         raise HTTPError(404)
 
