@@ -1,0 +1,1 @@
+"""The calendar: quote, book, cancel, resize, earliest slot."""

@@ -1,0 +1,238 @@
+"""What a booking is and how it may move; what may be asked for. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from computehub_ext.core.credits import rated
+from computehub_ext.core.errors import IllegalMove, Invalid
+from computehub_ext.core.timespan import TimeSpan
+from computehub_ext.pools.model import Pool
+
+
+class BookingState(StrEnum):
+    HELD = "held"
+    """The slot and the credits are set aside; not yet promised."""
+    CONFIRMED = "confirmed"
+    """Promised: it is there when its time comes."""
+    ACTIVE = "active"
+    """A lease uses it."""
+    COMPLETED = "completed"
+    """Its lease has ended."""
+    CANCELLED = "cancelled"
+    """Given back, by the person or because no place could serve it."""
+    EXPIRED = "expired"
+    """Nobody came."""
+
+
+MOVES: dict[BookingState, frozenset[BookingState]] = {
+    BookingState.HELD: frozenset({BookingState.CONFIRMED, BookingState.CANCELLED, BookingState.EXPIRED}),
+    BookingState.CONFIRMED: frozenset({BookingState.ACTIVE, BookingState.CANCELLED, BookingState.EXPIRED}),
+    BookingState.ACTIVE: frozenset({BookingState.COMPLETED, BookingState.CANCELLED}),
+    BookingState.COMPLETED: frozenset(),
+    BookingState.CANCELLED: frozenset(),
+    BookingState.EXPIRED: frozenset(),
+}
+
+LIVE_STATES = frozenset(state for state, moves in MOVES.items() if moves)
+"""In these a booking holds capacity."""
+
+
+@dataclass(frozen=True)
+class Booking:
+    """A person's slot. Each move returns a new one, or raises ``IllegalMove``."""
+
+    id: str
+    person_id: str
+    pool_id: str
+    model: str
+    count: int
+    span: TimeSpan
+    state: BookingState
+    hold_id: str
+    rate_microcredits_per_hour: int
+    amount_microcredits: int
+    notebook_path: str | None
+    created_at: datetime
+    changed_at: datetime
+
+    @property
+    def is_live(self) -> bool:
+        return self.state in LIVE_STATES
+
+    def confirm(self, at: datetime) -> Booking:
+        return self._move(BookingState.CONFIRMED, at)
+
+    def activate(self, at: datetime) -> Booking:
+        """A lease begins to use it: only within its time."""
+        if at not in self.span:
+            raise IllegalMove(
+                f"Booking {self.id} can be used from {_iso(self.span.start_at)} until {_iso(self.span.end_at)}, "
+                f"and it is {_iso(at)}.",
+                booking_id=self.id,
+                state=self.state.value,
+                starts_at=_iso(self.span.start_at),
+                ends_at=_iso(self.span.end_at),
+            )
+        return self._move(BookingState.ACTIVE, at)
+
+    def complete(self, at: datetime) -> Booking:
+        return self._move(BookingState.COMPLETED, at)
+
+    def cancel(self, at: datetime) -> Booking:
+        return self._move(BookingState.CANCELLED, at)
+
+    def expire(self, at: datetime) -> Booking:
+        """Nobody came: only once it could have been used."""
+        if at < self.span.start_at:
+            raise IllegalMove(
+                f"Booking {self.id} begins at {_iso(self.span.start_at)} and can't expire before.",
+                booking_id=self.id,
+                state=self.state.value,
+            )
+        return self._move(BookingState.EXPIRED, at)
+
+    def resized(self, end_at: datetime) -> Booking:
+        """The same booking until ``end_at``, at the price per hour that was agreed."""
+        if not self.is_live:
+            raise self._illegal("resized")
+        span = TimeSpan(self.span.start_at, end_at)
+        amount = rated(self.rate_microcredits_per_hour, span.duration, self.count)
+        return replace(self, span=span, amount_microcredits=amount)
+
+    def held_cost(self, now: datetime) -> int:
+        """The price of the time from its start until ``now``, never beyond its end: 0 before it starts."""
+        held = min(now, self.span.end_at) - self.span.start_at
+        return rated(self.rate_microcredits_per_hour, max(held, timedelta(0)), self.count)
+
+    def rest(self, now: datetime) -> TimeSpan | None:
+        """The part of its time that lies ahead."""
+        if now >= self.span.end_at:
+            return None
+        return TimeSpan(max(now, self.span.start_at), self.span.end_at)
+
+    def _move(self, state: BookingState, at: datetime) -> Booking:
+        if state not in MOVES[self.state]:
+            raise self._illegal(state.value)
+        return replace(self, state=state, changed_at=at)
+
+    def _illegal(self, wanted: str) -> IllegalMove:
+        return IllegalMove(
+            f"Booking {self.id} is {self.state.value} and can't be {wanted} any more."
+            if not self.is_live
+            else f"Booking {self.id} is {self.state.value} and can't become {wanted}.",
+            booking_id=self.id,
+            state=self.state.value,
+        )
+
+
+@dataclass(frozen=True)
+class BookingLimits:
+    """What the administrator lets a person ask for."""
+
+    min_duration: timedelta = timedelta(minutes=1)
+    max_duration: timedelta = timedelta(hours=24)
+    max_ahead: timedelta = timedelta(days=60)
+    max_count: int = 8
+
+    def check_count(self, count: int) -> None:
+        if count < 1:
+            raise Invalid(f"A booking holds at least 1 device, not {count}.", field="count", minimum=1)
+        if count > self.max_count:
+            raise Invalid(
+                f"A booking holds at most {self.max_count} devices, not {count}.", field="count", maximum=self.max_count
+            )
+
+    def check_duration(self, duration: timedelta) -> None:
+        if duration <= timedelta(0):
+            raise Invalid("A booking ends after it starts.", field="duration")
+        if duration < self.min_duration:
+            raise Invalid(
+                f"A booking lasts at least {in_words(self.min_duration)}, not {in_words(duration)}.",
+                field="duration",
+                minimum_seconds=self.min_duration.total_seconds(),
+            )
+        if duration > self.max_duration:
+            raise Invalid(
+                f"A booking lasts at most {in_words(self.max_duration)}, not {in_words(duration)}.",
+                field="duration",
+                maximum_seconds=self.max_duration.total_seconds(),
+            )
+
+    def check_start(self, start_at: datetime, now: datetime) -> None:
+        if start_at < now:
+            raise Invalid(
+                f"A booking can't start in the past: {_iso(start_at)} is before now, {_iso(now)}.",
+                field="starts_at",
+                now=_iso(now),
+            )
+        if start_at > now + self.max_ahead:
+            raise Invalid(
+                f"A booking starts at most {in_words(self.max_ahead)} ahead, by {_iso(now + self.max_ahead)}.",
+                field="starts_at",
+                latest_at=_iso(now + self.max_ahead),
+            )
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """Another model that could be had."""
+
+    pool: Pool
+    amount_microcredits: int
+    span: TimeSpan
+
+
+@dataclass(frozen=True)
+class Quote:
+    """What it would cost, whether it is free, and what else there is if not. A quote holds nothing."""
+
+    pool: Pool
+    count: int
+    span: TimeSpan
+    rate_microcredits_per_hour: int
+    amount_microcredits: int
+    available: bool
+    earliest: tuple[TimeSpan, ...]
+    alternatives: tuple[Alternative, ...]
+
+    def details(self) -> dict[str, object]:
+        """As JSON, for the error that says the slot is taken."""
+        return {
+            "model": self.pool.model,
+            "count": self.count,
+            "rate_microcredits_per_hour": self.rate_microcredits_per_hour,
+            "amount_microcredits": self.amount_microcredits,
+            **_times(self.span),
+            "earliest": [_times(span) for span in self.earliest],
+            "alternatives": [
+                {
+                    "model": other.pool.model,
+                    "pool_id": other.pool.id,
+                    "simulated": other.pool.simulated,
+                    "rate_microcredits_per_hour": other.pool.rate_microcredits_per_hour,
+                    "amount_microcredits": other.amount_microcredits,
+                    **_times(other.span),
+                }
+                for other in self.alternatives
+            ],
+        }
+
+
+def in_words(duration: timedelta) -> str:
+    """Write a duration the way it is typed: ``1h30m``."""
+    seconds = int(duration.total_seconds())
+    if seconds < 0:
+        return "-" + in_words(-duration)
+    parts = [(seconds // 86_400, "d"), (seconds // 3600 % 24, "h"), (seconds // 60 % 60, "m"), (seconds % 60, "s")]
+    return "".join(f"{number}{unit}" for number, unit in parts if number) or "0s"
+
+
+def _times(span: TimeSpan) -> dict[str, str]:
+    return {"starts_at": _iso(span.start_at), "ends_at": _iso(span.end_at)}
+
+
+def _iso(moment: datetime) -> str:
+    return moment.isoformat().replace("+00:00", "Z")
