@@ -1,0 +1,186 @@
+"""The domain as JSON, shaped as openapi.yaml says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from computehub_ext.bookings.model import Booking, Quote
+from computehub_ext.core.settings import Settings
+from computehub_ext.core.timespan import TimeSpan
+from computehub_ext.leases.model import END_TEXT, Lease, Order
+from computehub_ext.ledger.model import Balance, StatementLine
+from computehub_ext.people.model import Approval, Person
+from computehub_ext.pools.model import Device, Pool
+from computehub_ext.reports.estimate import Estimate
+
+Json = dict[str, Any]
+
+
+def moment(at: datetime | None) -> str | None:
+    """RFC 3339 in UTC, ending in Z."""
+    return at.astimezone(UTC).isoformat().replace("+00:00", "Z") if at is not None else None
+
+
+def span(value: TimeSpan) -> Json:
+    return {"starts_at": moment(value.start_at), "ends_at": moment(value.end_at)}
+
+
+def balance(value: Balance) -> Json:
+    return {
+        "posted_microcredits": value.posted_microcredits,
+        "held_microcredits": value.held_microcredits,
+        "available_microcredits": value.available_microcredits,
+        "by_origin": {str(origin): amount for origin, amount in value.by_origin.items()},
+    }
+
+
+def person(value: Person, *, owned: Balance, identity: str, per_day: int, left: int, control_plane: str) -> Json:
+    return {
+        "username": value.username,
+        "display_name": value.display_name,
+        "identity": identity,
+        "balance": balance(owned),
+        "allowance": {"per_day_microcredits": per_day, "left_microcredits": left},
+        "control_plane": control_plane,
+    }
+
+
+def approval(value: Approval) -> Json:
+    return {
+        "id": value.id,
+        "state": str(value.state),
+        "purpose": value.purpose,
+        "amount_microcredits": value.amount_microcredits,
+        "kernel_id": value.kernel_id,
+        "notebook_path": value.notebook_path,
+        "created_at": moment(value.created_at),
+        "expires_at": moment(value.expires_at),
+        "decided_at": moment(value.decided_at),
+    }
+
+
+def offer(pool: Pool, *, free_now: int, earliest_at: datetime | None) -> Json:
+    return {
+        "pool_id": pool.id,
+        "pool": pool.name,
+        "model": pool.model,
+        "count": pool.count,
+        "simulated": pool.simulated,
+        "memory_mib": pool.memory_mib,
+        "rate_microcredits_per_hour": pool.rate_microcredits_per_hour,
+        "free_now": free_now,
+        "earliest_at": moment(earliest_at),
+        "billed_as": "credits",
+    }
+
+
+def quote(value: Quote) -> Json:
+    return {
+        "model": value.pool.model,
+        "pool_id": value.pool.id,
+        "pool": value.pool.name,
+        "simulated": value.pool.simulated,
+        "count": value.count,
+        **span(value.span),
+        "rate_microcredits_per_hour": value.rate_microcredits_per_hour,
+        "amount_microcredits": value.amount_microcredits,
+        "available": value.available,
+        "earliest": [span(s) for s in value.earliest],
+        "alternatives": [
+            {
+                "model": other.pool.model,
+                "pool_id": other.pool.id,
+                "simulated": other.pool.simulated,
+                "rate_microcredits_per_hour": other.pool.rate_microcredits_per_hour,
+                "amount_microcredits": other.amount_microcredits,
+                **span(other.span),
+            }
+            for other in value.alternatives
+        ],
+    }
+
+
+def booking(value: Booking) -> Json:
+    return {
+        "id": value.id,
+        "model": value.model,
+        "pool_id": value.pool_id,
+        "count": value.count,
+        **span(value.span),
+        "state": str(value.state),
+        "rate_microcredits_per_hour": value.rate_microcredits_per_hour,
+        "amount_microcredits": value.amount_microcredits,
+        "notebook_path": value.notebook_path,
+        "created_at": moment(value.created_at),
+    }
+
+
+def lease(
+    value: Lease, *, pool: Pool, held: int, devices: Iterable[Device], placement_id: str | None, settings: Settings, now: datetime
+) -> Json:
+    reason = value.end_reason
+    return {
+        "id": value.id,
+        "booking_id": value.booking_id,
+        "state": str(value.state),
+        "end_reason": str(reason) if reason else None,
+        "end_message": (value.end_message or END_TEXT[reason]) if reason else None,
+        "model": value.model,
+        "pool": pool.name,
+        "simulated": pool.simulated,
+        "count": value.count,
+        "kernel_id": value.kernel_id,
+        "notebook_path": value.notebook_path,
+        "rate_microcredits_per_hour": value.rate_microcredits_per_hour,
+        "cost_microcredits": value.cost_microcredits(now),
+        "held_microcredits": held,
+        "created_at": moment(value.created_at),
+        "started_at": moment(value.started_at),
+        "ended_at": moment(value.ended_at),
+        "ends_at": moment(value.ends_at),
+        "closing_at": moment(value.closing_at(settings)),
+        "paid_until": moment(value.paid_until),
+        "idle_timeout_seconds": int(value.idle_timeout.total_seconds()),
+        "billed_as": "credits",
+        "server_now": moment(now),
+        "placement_id": placement_id,
+        "devices": [{"index": d.index, "uuid": d.uuid, "name": value.model} for d in devices],
+    }
+
+
+def history_line(value: StatementLine) -> Json:
+    return {
+        "id": value.entry_id,
+        "at": moment(value.at),
+        "kind": str(value.kind),
+        "amount_microcredits": value.amount_microcredits,
+        "memo": value.memo,
+        "origin": str(value.origin),
+    }
+
+
+def estimate(value: Estimate) -> Json:
+    usual = value.usual_duration
+    return {
+        "model": value.pool.model,
+        "pool_id": value.pool.id,
+        "simulated": value.pool.simulated,
+        "count": value.count,
+        "rate_microcredits_per_hour": value.pool.rate_microcredits_per_hour,
+        "duration_seconds": int(value.duration.total_seconds()),
+        "most_microcredits": value.most_microcredits,
+        "runs": value.runs,
+        "usual_duration_seconds": int(usual.total_seconds()) if usual is not None else None,
+        "usual_microcredits": value.usual_microcredits,
+    }
+
+
+def order(value: Order) -> Json:
+    return {
+        "lease_id": value.lease_id,
+        "kernel_id": value.kernel_id,
+        "kind": str(value.kind),
+        "message": value.message,
+    }

@@ -1,0 +1,267 @@
+"""What the control plane does to the places where kernels run: start, stop, renew, reconcile.
+
+Each step is: write the intent and commit; act; write down what came of it. A crash between any two leaves a row that
+``reconcile`` finds, and at worst a kernel that its supervisor ends at ``paid_until``.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TypeVar
+
+from computehub_ext.backends.model import Backend, Look, LookState, Placed, StartRequest
+from computehub_ext.bookings import service as bookings
+from computehub_ext.bookings.calendar import Calendar
+from computehub_ext.core.clock import Clock
+from computehub_ext.core.database import Database, Unit
+from computehub_ext.core.errors import BackendError, ComputeHubError, NotFound
+from computehub_ext.core.settings import Settings
+from computehub_ext.leases import service, store
+from computehub_ext.leases.model import EndReason, Lease, LeaseState, Placement, PlacementState
+from computehub_ext.pools import service as pools
+from computehub_ext.pools.model import Device, Pool
+
+log = logging.getLogger(__name__)
+
+STOP_GRACE = timedelta(seconds=5)
+RESTART_GRACE = timedelta(seconds=30)
+"""How long a dead kernel's lease waits for the notebook's server to restart it."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class KernelRequest:
+    """How the notebook's server wants the kernel: what a lease does not know."""
+
+    cwd: str
+    kernel_name: str
+    session_key: bytes
+    username: str
+    env: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class StartedPlacement:
+    placement: Placement
+    placed: Placed
+    devices: tuple[Device, ...]
+
+
+class LeaseOperator:
+    """Runs leases on backends. Synchronous; called from the edge's thread pools and from the ticker.
+
+    Parameters
+    ----------
+    backends:
+        By name, as pools name them.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        calendar: Calendar,
+        backends: Mapping[str, Backend],
+        clock: Clock,
+        settings: Settings,
+    ) -> None:
+        self._database = database
+        self._calendar = calendar
+        self._backends = backends
+        self._clock = clock
+        self._settings = settings
+
+    def start(self, lease_id: str, wanted: KernelRequest) -> StartedPlacement:
+        """Start a kernel for the lease. After a failure nothing runs and the lease still stands: the caller decides."""
+        now = self._clock.now()
+
+        def intend(unit: Unit) -> tuple[Lease, Placement, list[Device], Pool]:
+            lease = service.find(unit, lease_id)
+            pool = pools.get_pool(unit, lease.pool_id)
+            lease, placement, devices = service.intend_placement(unit, lease_id=lease_id, backend=pool.backend, now=now)
+            return lease, placement, devices, pool
+
+        lease, placement, devices, pool = self._database.write(intend)
+        request = StartRequest(
+            placement_id=placement.id,
+            kernel_name=wanted.kernel_name,
+            cwd=wanted.cwd,
+            env=dict(wanted.env),
+            devices=tuple(devices),
+            model=pool.model,
+            simulated=pool.simulated,
+            session_key=wanted.session_key,
+            username=wanted.username,
+            # Until the lease runs nobody pays, so a start that is forgotten ends by itself soon.
+            paid_until=lease.paid_until or now + self._settings.start_timeout,
+        )
+        backend = self._backends[pool.backend]
+        try:
+            placed = backend.start(request)
+        except ComputeHubError:
+            self._end_placement(placement)
+            raise
+        except Exception as error:
+            self._end_placement(placement)
+            raise BackendError(f"Starting a kernel on {pool.name} failed unexpectedly.") from error
+        self._database.write(lambda unit: store.placement_started(unit, placement.id, placed.warm))
+        return StartedPlacement(placement, placed, tuple(devices))
+
+    def run(self, lease_id: str) -> Lease:
+        """The notebook moved: bill from now, and tell the supervisor how long is paid."""
+        lease = self._database.write(
+            lambda unit: service.mark_running(unit, lease_id=lease_id, settings=self._settings, now=self._clock.now())
+        )
+        self._renew([lease])
+        return lease
+
+    def end(self, lease_id: str, reason: EndReason, message: str | None = None) -> Lease:
+        """Settle the lease now, then stop what runs for it. May be called again after a failure of the second half."""
+        now = self._clock.now()
+        self._database.write(
+            lambda unit: service.begin_closing(
+                unit, self._calendar, lease_id=lease_id, reason=reason, message=message, now=now
+            )
+        )
+        return self._finish(lease_id)
+
+    def _finish(self, lease_id: str) -> Lease:
+        for placement in self._database.read(lambda unit: store.placements_of(unit, lease_id)):
+            if placement.state is not PlacementState.ENDED and not self._end_placement(placement):
+                return self._database.read(lambda unit: service.find(unit, lease_id))
+        return self._database.write(
+            lambda unit: service.finish_closing(unit, lease_id=lease_id, now=self._clock.now())
+        )
+
+    def end_placement(self, placement_id: str) -> None:
+        """Stop one placement of a lease that goes on elsewhere: a restart, or the loser of a failed move."""
+        placement = self._database.read(lambda unit: store.placement(unit, placement_id))
+        if placement is not None and placement.state is not PlacementState.ENDED:
+            self._end_placement(placement)
+
+    def _end_placement(self, placement: Placement) -> bool:
+        """Stop it and say so in the books; False when the backend could not yet, and the reconciler tries again."""
+        try:
+            self._backends[placement.backend].stop(placement.id, STOP_GRACE.total_seconds())
+        except BackendError as error:
+            log.warning("placement %s is not ended yet: %s", placement.id, error)
+            return False
+        self._database.write(lambda unit: store.placement_ended(unit, placement.id, self._clock.now()))
+        return True
+
+    def look(self, placement_id: str) -> Look:
+        return self._with_backend(placement_id, lambda backend: backend.look(placement_id))
+
+    def interrupt(self, placement_id: str) -> None:
+        self._with_backend(placement_id, lambda backend: backend.interrupt(placement_id))
+
+    def _with_backend(self, placement_id: str, act: Callable[[Backend], T]) -> T:
+        placement = self._database.read(lambda unit: store.placement(unit, placement_id))
+        if placement is None:
+            raise NotFound(f"There is no placement {placement_id}.", placement_id=placement_id)
+        return act(self._backends[placement.backend])
+
+    def _renew(self, leases: list[Lease]) -> None:
+        for lease in leases:
+            for placement in self._database.read(lambda unit, lease=lease: store.placements_of(unit, lease.id)):
+                if placement.state is not PlacementState.STARTED or lease.paid_until is None:
+                    continue
+                try:
+                    self._backends[placement.backend].renew(placement.id, lease.paid_until)
+                except BackendError as error:
+                    # Unrenewed it ends at the old paid_until: nobody is billed past what was told to the supervisor.
+                    log.warning("placement %s was not renewed: %s", placement.id, error)
+
+    def tick(self) -> None:
+        """Meter, pay ahead, end what is over, mend what a crash left: what the control plane does every few seconds."""
+        now = self._clock.now()
+        renewed = self._database.write(
+            lambda unit: service.renew_and_meter(unit, settings=self._settings, now=now)
+        )
+        self._renew(renewed)
+        for lease in renewed:
+            if now >= lease.ends_at:
+                self.end(lease.id, EndReason.TIME_UP)
+        self._database.write(
+            lambda unit: bookings.expire_missed(unit, self._calendar, grace=self._settings.no_show_grace, now=now)
+        )
+        self.reconcile()
+
+    def reconcile(self, *, after_restart: bool = False) -> None:
+        """Make the books and the places agree.
+
+        Parameters
+        ----------
+        after_restart:
+            The control plane has just started: a lease whose start was under way has lost the switch that asked for it.
+        """
+        now = self._clock.now()
+        live = self._database.read(store.in_states)
+        for lease in live:
+            if lease.state is LeaseState.CLOSING:
+                self._finish(lease.id)
+            elif lease.state is LeaseState.RUNNING:
+                self._check_running(lease, now)
+            elif after_restart or now - lease.created_at > self._settings.start_timeout:
+                self.end(lease.id, EndReason.START_FAILED)
+        self._stop_strays()
+
+    def _check_running(self, lease: Lease, now: datetime) -> None:
+        placements = self._database.read(lambda unit: store.placements_of(unit, lease.id))
+        started = [p for p in placements if p.state is PlacementState.STARTED]
+        if not started:
+            # A restart is between two placements; it may take as long as a start may.
+            last = max((p.ended_at or p.created_at for p in placements), default=lease.created_at)
+            if now - last > self._settings.start_timeout:
+                self.end(lease.id, EndReason.KERNEL_DIED)
+            return
+        for placement in started:
+            try:
+                look = self._backends[placement.backend].look(placement.id)
+            except BackendError as error:
+                log.warning("placement %s can't be seen: %s", placement.id, error)
+                continue
+            if look.state is not LookState.ENDED:
+                continue
+            if look.reason == "unpaid" or now - (look.ended_at or now) > RESTART_GRACE:
+                self._settle_dead(lease, look, now)
+
+    def _settle_dead(self, lease: Lease, look: Look, now: datetime) -> None:
+        unpaid = look.reason == "unpaid"
+        ended_at = min(filter(None, [now, look.ended_at, lease.paid_until]))
+        reason = EndReason.UNPAID if unpaid else EndReason.KERNEL_DIED
+        self._database.write(
+            lambda unit: service.begin_closing(
+                unit,
+                self._calendar,
+                lease_id=lease.id,
+                reason=reason,
+                message=look.message,
+                now=now,
+                billed_until=max(ended_at, lease.started_at or ended_at),
+            )
+        )
+        self._finish(lease.id)
+
+    def _stop_strays(self) -> None:
+        """End what runs under our label without a row that says it may."""
+        for name, backend in self._backends.items():
+            try:
+                running = backend.list_placements()
+            except BackendError as error:
+                log.warning("backend %s can't be listed: %s", name, error)
+                continue
+            # Read after listing: intents are committed before a start, so what was listed has its row by now.
+            wanted = {p.id for p in self._database.read(store.open_placements)}
+            for look in running:
+                if look.placement_id not in wanted and look.state is not LookState.ENDED:
+                    log.warning("placement %s runs without a lease: stopping it", look.placement_id)
+                    backend.stop(look.placement_id, STOP_GRACE.total_seconds())
+
+    def end_all(self, reason: EndReason) -> None:
+        """Close every live lease: the demo's Ctrl-C, or an administrator's stop."""
+        for lease in self._database.read(store.in_states):
+            self.end(lease.id, reason)

@@ -1,0 +1,412 @@
+"""Use cases of leases: each function is one step in the caller's transaction; what touches a backend is in operator.py."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from computehub_ext.bookings import service as bookings
+from computehub_ext.bookings.calendar import Calendar
+from computehub_ext.bookings.model import Booking, BookingState
+from computehub_ext.core.credits import in_credits, rated
+from computehub_ext.core.database import Unit
+from computehub_ext.core.errors import Conflict, Invalid, NoCapacity, NotFound, SlotTaken
+from computehub_ext.core.ids import new_id
+from computehub_ext.core.settings import Settings
+from computehub_ext.core.timespan import TimeSpan
+from computehub_ext.leases import store
+from computehub_ext.leases.model import (
+    EndReason,
+    Lease,
+    LeaseState,
+    Order,
+    OrderKind,
+    Placement,
+    PlacementState,
+    due_orders,
+)
+from computehub_ext.ledger import service as ledger
+from computehub_ext.people import service as people
+from computehub_ext.people.model import ApprovalWanted, Person
+from computehub_ext.pools import service as pools
+from computehub_ext.pools.model import Device
+
+
+@dataclass(frozen=True)
+class LeaseRequest:
+    """What a person asks for; what is None is chosen for them."""
+
+    kernel_id: str
+    notebook_path: str | None = None
+    model: str | None = None
+    count: int = 1
+    duration: timedelta | None = None
+    max_rate_microcredits_per_hour: int | None = None
+    booking_id: str | None = None
+    idle_timeout: timedelta | None = None
+    from_kernel: bool = False
+    approval_id: str | None = None
+
+
+def find(unit: Unit, lease_id: str, *, person_id: str | None = None) -> Lease:
+    """The lease, or NotFound; with ``person_id`` another person's lease is not found either."""
+    lease = store.lease(unit, lease_id)
+    if lease is None or (person_id is not None and lease.person_id != person_id):
+        raise NotFound(f"There is no lease {lease_id} of yours.", lease_id=lease_id)
+    return lease
+
+
+def request(
+    unit: Unit,
+    calendar: Calendar,
+    *,
+    person: Person,
+    wanted: LeaseRequest,
+    key: str,
+    settings: Settings,
+    now: datetime,
+) -> Lease | ApprovalWanted:
+    """Book and hold what ``wanted`` says and write the lease down; nothing is billed before its kernel runs.
+
+    A booking of the same person that covers this moment is used before a new one is made: it is paid for already.
+    An ``ApprovalWanted`` must be committed by the caller before it is turned into an error, or the browser would have
+    nothing to approve.
+
+    Raises
+    ------
+    Conflict
+        The kernel holds a lease already.
+    Invalid, SlotTaken, InsufficientCredits, OfferExpired
+        As booking does.
+    """
+    held = store.live_lease_of_kernel(unit, wanted.kernel_id)
+    if held is not None:
+        message = "This notebook holds a GPU already; `%gpu off` gives it back."
+        raise Conflict(message, lease_id=held.id, state=held.state)
+    idle_timeout = _idle_timeout(wanted, settings)
+    booking = _standing_booking(unit, person=person, wanted=wanted, settings=settings, now=now)
+    on_the_spot = booking is None
+    if booking is None:
+        outcome = _book_now(unit, calendar, person=person, wanted=wanted, key=key, settings=settings, now=now)
+        if isinstance(outcome, ApprovalWanted):
+            return outcome
+        booking = outcome
+    lease = Lease(
+        id=new_id("lease"),
+        booking_id=booking.id,
+        hold_id=booking.hold_id,
+        person_id=person.id,
+        pool_id=booking.pool_id,
+        model=booking.model,
+        count=booking.count,
+        rate_microcredits_per_hour=booking.rate_microcredits_per_hour,
+        kernel_id=wanted.kernel_id,
+        notebook_path=wanted.notebook_path,
+        state=LeaseState.REQUESTED,
+        created_at=now,
+        ends_at=booking.span.end_at,
+        idle_timeout=idle_timeout,
+        on_the_spot=on_the_spot,
+        billed_from_at=None if on_the_spot else booking.span.start_at,
+    )
+    store.add_lease(unit, lease)
+    bookings.activate(unit, booking_id=booking.id, now=now)
+    return lease
+
+
+def _idle_timeout(wanted: LeaseRequest, settings: Settings) -> timedelta:
+    if wanted.idle_timeout is None:
+        return settings.idle_timeout
+    if not timedelta(minutes=1) <= wanted.idle_timeout <= settings.idle_timeout_max:
+        most = int(settings.idle_timeout_max.total_seconds() // 60)
+        message = f"The idle timeout is between 1 and {most} minutes."
+        raise Invalid(message, field="idle_timeout_seconds", max_seconds=most * 60)
+    return wanted.idle_timeout
+
+
+def _standing_booking(
+    unit: Unit, *, person: Person, wanted: LeaseRequest, settings: Settings, now: datetime
+) -> Booking | None:
+    if wanted.booking_id is not None:
+        booking = bookings.find(unit, wanted.booking_id, person_id=person.id)
+        if booking.state is not BookingState.CONFIRMED:
+            raise Conflict(f"The booking is {booking.state}.", booking_id=booking.id, state=booking.state)
+        if now not in booking.span:
+            message = "The booking's time has not come yet." if now < booking.span.start_at else "Its time is over."
+            raise Conflict(message, booking_id=booking.id, starts_at=booking.span.start_at.isoformat())
+    else:
+        standing = bookings.covering(unit, person_id=person.id, now=now)
+        fitting = [b for b in standing if _fits(b, wanted)]
+        if not fitting:
+            return None
+        booking = fitting[0]
+    if booking.span.end_at - settings.closing_reserve <= now:
+        raise Conflict("The booking ends too soon to start on it.", booking_id=booking.id)
+    return booking
+
+
+def _fits(booking: Booking, wanted: LeaseRequest) -> bool:
+    if booking.state is not BookingState.CONFIRMED or wanted.count != booking.count:
+        return False
+    cap = wanted.max_rate_microcredits_per_hour
+    if cap is not None and booking.rate_microcredits_per_hour > cap:
+        return False
+    return wanted.model is None or wanted.model.lower() == booking.model.lower()
+
+
+def _book_now(
+    unit: Unit,
+    calendar: Calendar,
+    *,
+    person: Person,
+    wanted: LeaseRequest,
+    key: str,
+    settings: Settings,
+    now: datetime,
+) -> Booking | ApprovalWanted:
+    duration = wanted.duration or settings.default_duration
+    quote = bookings.quote(
+        unit,
+        calendar,
+        model=wanted.model,
+        count=wanted.count,
+        span=TimeSpan.starting(now, duration),
+        now=now,
+        max_rate_microcredits_per_hour=wanted.max_rate_microcredits_per_hour,
+    )
+    if not quote.available:
+        message = f"No {quote.pool.model} is free for the next {_hours(duration)}."
+        raise SlotTaken(message, **bookings.choices_json(quote))
+    if wanted.duration is None:
+        # Nobody named a length: take what the money lasts for rather than refuse the usual one.
+        duration = _affordable(unit, person=person, rate=quote.rate_microcredits_per_hour, wanted=wanted, settings=settings)
+    amount = rated(quote.rate_microcredits_per_hour, duration, wanted.count)
+    if wanted.from_kernel:
+        outcome = people.spend_allowance(
+            unit,
+            person_id=person.id,
+            amount_microcredits=amount,
+            purpose=f"{wanted.count} × {quote.pool.model} for {_hours(duration)} at {in_credits(amount)} credits",
+            key=key,
+            approval_id=wanted.approval_id,
+            kernel_id=wanted.kernel_id,
+            notebook_path=wanted.notebook_path,
+            now=now,
+            lifetime=settings.approval_lifetime,
+        )
+        if isinstance(outcome, ApprovalWanted):
+            return outcome
+    return bookings.book(
+        unit,
+        calendar,
+        person=person,
+        model=quote.pool.model,
+        count=wanted.count,
+        span=TimeSpan.starting(now, duration),
+        key=key,
+        notebook_path=wanted.notebook_path,
+        now=now,
+        limits=bookings.limits_of(settings),
+    )
+
+
+def _affordable(unit: Unit, *, person: Person, rate: int, wanted: LeaseRequest, settings: Settings) -> timedelta:
+    available = ledger.balance(unit, people.account_of(person)).available_microcredits
+    if rate <= 0:
+        return settings.default_duration
+    seconds = available * 3600 // (rate * wanted.count)
+    whole_minutes = timedelta(minutes=seconds // 60)
+    return max(settings.min_duration, min(settings.default_duration, whole_minutes))
+
+
+def _hours(duration: timedelta) -> str:
+    minutes = int(duration.total_seconds() // 60)
+    hours, minutes = divmod(minutes, 60)
+    return " ".join(filter(None, [f"{hours} h" if hours else "", f"{minutes} min" if minutes else ""])) or "0 min"
+
+
+def intend_placement(unit: Unit, *, lease_id: str, backend: str, now: datetime) -> tuple[Lease, Placement, list[Device]]:
+    """Write down that a kernel is about to be started, and on which devices, before anything starts.
+
+    Raises
+    ------
+    NoCapacity
+        Fewer healthy devices are free than the calendar promised: an earlier lease is still being closed.
+    """
+    lease = find(unit, lease_id)
+    if lease.state is LeaseState.REQUESTED:
+        lease = lease.moved(LeaseState.PROVISIONING)
+        store.save_lease(unit, lease)
+    elif lease.state not in (LeaseState.PROVISIONING, LeaseState.RUNNING):
+        raise Conflict("The lease is over; no kernel is started on it.", lease_id=lease.id, state=lease.state)
+    taken = set(store.claimed_devices(unit))
+    free = [d for d in pools.devices_of(unit, lease.pool_id) if d.healthy and d.id not in taken]
+    if len(free) < lease.count:
+        raise NoCapacity(f"The {lease.model} is not free yet; the notebook before you is still moving out.")
+    chosen = free[: lease.count]
+    placement = Placement(new_id("pl"), lease.id, backend, PlacementState.INTENDED, now)
+    store.add_placement(unit, placement, [device.id for device in chosen])
+    return lease, placement, chosen
+
+
+def mark_running(unit: Unit, *, lease_id: str, settings: Settings, now: datetime) -> Lease:
+    """From this moment the lease is billed. Asked twice it answers the same."""
+    lease = find(unit, lease_id)
+    if lease.state is LeaseState.RUNNING:
+        return lease
+    lease = lease.running(now, settings.paid_horizon)
+    store.save_lease(unit, lease)
+    unit.emit("lease", action="running", lease_id=lease.id, kernel_id=lease.kernel_id)
+    return lease
+
+
+def meter(unit: Unit, *, lease: Lease, until: datetime, now: datetime) -> Lease:
+    """Post what the lease has cost by ``until`` and was not posted yet."""
+    due = lease.cost_microcredits(until) - lease.posted_microcredits
+    if due <= 0:
+        return lease
+    posted = lease.posted_microcredits + due
+    memo = f"{lease.count} × {lease.model}" + (f" for {lease.notebook_path}" if lease.notebook_path else "")
+    # The running total in the key makes a repeated post of the same stretch impossible.
+    key = f"meter:{lease.id}:{posted}"
+    ledger.draw(unit, hold_id=lease.hold_id, amount_microcredits=due, key=key, memo=memo, now=now)
+    lease = replace(lease, posted_microcredits=posted)
+    store.save_lease(unit, lease)
+    return lease
+
+
+def renew_and_meter(unit: Unit, *, settings: Settings, now: datetime) -> list[Lease]:
+    """Meter every running lease and pay it ahead; the caller tells the supervisors after the commit."""
+    renewed = []
+    for lease in store.in_states(unit, [LeaseState.RUNNING]):
+        lease = meter(unit, lease=lease.renewed(now, settings.paid_horizon), until=now, now=now)
+        store.save_lease(unit, lease)
+        renewed.append(lease)
+    return renewed
+
+
+def begin_closing(
+    unit: Unit,
+    calendar: Calendar,
+    *,
+    lease_id: str,
+    reason: EndReason,
+    message: str | None,
+    now: datetime,
+    billed_until: datetime | None = None,
+) -> Lease:
+    """Settle the lease: bill what was held, release the rest, free the calendar. Its kernel is stopped afterwards.
+
+    Asked again about a lease that is closing or closed it changes nothing, so that two ways of ending may race.
+    """
+    lease = find(unit, lease_id)
+    if lease.state in (LeaseState.CLOSING, LeaseState.CLOSED):
+        return lease
+    ran = lease.state is LeaseState.RUNNING
+    if ran:
+        lease = replace(meter(unit, lease=lease, until=billed_until or now, now=now), ended_at=billed_until or now)
+    else:
+        lease = replace(lease, ended_at=now, billed_from_at=None)
+    lease = replace(lease.moved(LeaseState.CLOSING), end_reason=reason, end_message=message, busy=False)
+    store.save_lease(unit, lease)
+    people.release_allowance(unit, lease_key=lease.booking_id, now=now)
+    if ran:
+        bookings.complete(unit, calendar, booking_id=lease.booking_id, now=now)
+    elif lease.on_the_spot:
+        bookings.withdraw(unit, calendar, booking_id=lease.booking_id, now=now)
+    else:
+        # Nothing ran on the slot that was booked ahead: it stays the person's, to try again on.
+        bookings.deactivate(unit, booking_id=lease.booking_id, now=now)
+    unit.emit("lease", action="closing", lease_id=lease.id, kernel_id=lease.kernel_id, reason=reason.value)
+    return lease
+
+
+def finish_closing(unit: Unit, *, lease_id: str, now: datetime) -> Lease:
+    """Everything that ran for the lease has been stopped."""
+    lease = find(unit, lease_id)
+    if lease.state is not LeaseState.CLOSING:
+        return lease
+    for placement in store.placements_of(unit, lease.id):
+        store.placement_ended(unit, placement.id, now)
+    lease = lease.moved(LeaseState.CLOSED)
+    store.save_lease(unit, lease)
+    unit.emit("lease", action="closed", lease_id=lease.id, kernel_id=lease.kernel_id)
+    return lease
+
+
+def change_end(
+    unit: Unit,
+    calendar: Calendar,
+    *,
+    lease_id: str,
+    person: Person,
+    by: timedelta,
+    key: str,
+    from_kernel: bool,
+    approval_id: str | None,
+    settings: Settings,
+    now: datetime,
+) -> Lease | ApprovalWanted:
+    """Extend (``by`` above zero) or shorten a running lease; money and calendar follow in the same transaction."""
+    lease = find(unit, lease_id, person_id=person.id)
+    if lease.state is not LeaseState.RUNNING:
+        raise Conflict(f"The lease is {lease.state}.", lease_id=lease.id, state=lease.state)
+    ends_at = lease.ends_at + by
+    earliest = now + settings.closing_reserve
+    if ends_at < earliest:
+        left = _hours(max(timedelta(0), lease.ends_at - earliest))
+        message = f"That would end before now: at most {left} can be cut. `%gpu off` ends it at once."
+        raise Invalid(message, field="seconds")
+    if from_kernel and by > timedelta(0):
+        amount = rated(lease.rate_microcredits_per_hour, by, lease.count)
+        outcome = people.spend_allowance(
+            unit,
+            person_id=person.id,
+            amount_microcredits=amount,
+            purpose=f"{_hours(by)} more of {lease.count} × {lease.model}",
+            key=key,
+            approval_id=approval_id,
+            kernel_id=lease.kernel_id,
+            notebook_path=lease.notebook_path,
+            now=now,
+            lifetime=settings.approval_lifetime,
+        )
+        if isinstance(outcome, ApprovalWanted):
+            return outcome
+    bookings.resize(
+        unit,
+        calendar,
+        booking_id=lease.booking_id,
+        end_at=ends_at,
+        key=key,
+        now=now,
+        limits=bookings.limits_of(settings),
+    )
+    lease = replace(lease, ends_at=ends_at, warned=lease.warned - {OrderKind.ENDING_10, OrderKind.ENDING_2})
+    if lease.paid_until is not None and lease.paid_until > ends_at:
+        lease = replace(lease, paid_until=ends_at)
+    store.save_lease(unit, lease)
+    unit.emit("lease", action="changed", lease_id=lease.id, kernel_id=lease.kernel_id)
+    return lease
+
+
+def report_activity(unit: Unit, *, kernel_id: str, busy: bool, now: datetime) -> None:
+    """The notebook's server says whether a cell runs. It decides when idle time starts, never what is paid."""
+    lease = store.live_lease_of_kernel(unit, kernel_id)
+    if lease is None:
+        return
+    warned = lease.warned - {OrderKind.IDLE_WARNING}
+    store.save_lease(unit, replace(lease, busy=busy, last_activity_at=now, warned=warned))
+
+
+def take_orders(unit: Unit, *, settings: Settings, now: datetime) -> list[Order]:
+    """What is due for the running leases. A warning is handed out once."""
+    orders: list[Order] = []
+    warnings = {OrderKind.IDLE_WARNING, OrderKind.ENDING_10, OrderKind.ENDING_2}
+    for lease in store.in_states(unit, [LeaseState.RUNNING]):
+        due = due_orders(lease, now, settings)
+        told = {order.kind for order in due if order.kind in warnings}
+        if told:
+            store.save_lease(unit, replace(lease, warned=lease.warned | told))
+        orders.extend(due)
+    return orders

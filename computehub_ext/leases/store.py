@@ -1,0 +1,216 @@
+"""Leases, placements and claimed devices in SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    String,
+    Table,
+    Text,
+    and_,
+    delete,
+    insert,
+    or_,
+    select,
+    text,
+    update,
+)
+
+from computehub_ext.core.database import Unit, UtcDateTime, metadata
+from computehub_ext.leases.model import LIVE, EndReason, Lease, LeaseState, Placement, PlacementState
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("booking_id", String(40), ForeignKey("bookings.id"), nullable=False),
+    Column("hold_id", String(40), ForeignKey("holds.id"), nullable=False),
+    Column("person_id", String(40), ForeignKey("people.id"), nullable=False),
+    Column("pool_id", String(40), ForeignKey("pools.id"), nullable=False),
+    Column("model", String(80), nullable=False),
+    Column("count", Integer, nullable=False),
+    Column("rate_microcredits_per_hour", BigInteger, nullable=False),
+    Column("kernel_id", String(80), nullable=False),
+    Column("notebook_path", Text),
+    Column("state", String(16), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("ends_at", UtcDateTime, nullable=False),
+    Column("idle_timeout_seconds", Integer, nullable=False),
+    Column("on_the_spot", Boolean, nullable=False),
+    Column("started_at", UtcDateTime),
+    Column("billed_from_at", UtcDateTime),
+    Column("paid_until", UtcDateTime),
+    Column("ended_at", UtcDateTime),
+    Column("end_reason", String(24)),
+    Column("end_message", Text),
+    Column("posted_microcredits", BigInteger, nullable=False),
+    Column("busy", Boolean, nullable=False),
+    Column("last_activity_at", UtcDateTime),
+    Column("warned", String(120), nullable=False),
+    CheckConstraint("posted_microcredits >= 0", name="posted_not_negative"),
+    Index("leases_person", "person_id", "created_at"),
+    # One live lease a kernel: two would bill one notebook twice.
+    Index(
+        "leases_one_live_per_kernel",
+        "kernel_id",
+        unique=True,
+        sqlite_where=text("state <> 'closed'"),
+        postgresql_where=text("state <> 'closed'"),
+    ),
+)
+
+placements = Table(
+    "placements",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("lease_id", String(40), ForeignKey("leases.id"), nullable=False, index=True),
+    Column("backend", String(40), nullable=False),
+    Column("state", String(16), nullable=False, index=True),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("warm", Boolean, nullable=False),
+    Column("ended_at", UtcDateTime),
+)
+
+# The primary key is the rule: a device serves one placement at a time.
+device_claims = Table(
+    "device_claims",
+    metadata,
+    Column("device_id", String(40), ForeignKey("devices.id"), primary_key=True),
+    Column("placement_id", String(40), ForeignKey("placements.id"), nullable=False, index=True),
+)
+
+
+def _lease_row(lease: Lease) -> dict[str, Any]:
+    row = {column.name: getattr(lease, column.name, None) for column in leases.columns}
+    row["idle_timeout_seconds"] = int(lease.idle_timeout.total_seconds())
+    row["state"] = lease.state.value
+    row["end_reason"] = lease.end_reason.value if lease.end_reason else None
+    row["warned"] = ",".join(sorted(lease.warned))
+    return row
+
+
+def _lease(row: Any) -> Lease:
+    values = dict(row._mapping)
+    values["idle_timeout"] = timedelta(seconds=values.pop("idle_timeout_seconds"))
+    values["state"] = LeaseState(values["state"])
+    values["end_reason"] = EndReason(values["end_reason"]) if values["end_reason"] else None
+    values["warned"] = frozenset(filter(None, values["warned"].split(",")))
+    return Lease(**values)
+
+
+def _placement(row: Any) -> Placement:
+    return Placement(**{**row._mapping, "state": PlacementState(row.state)})
+
+
+def add_lease(unit: Unit, lease: Lease) -> None:
+    unit.connection.execute(insert(leases), _lease_row(lease))
+
+
+def save_lease(unit: Unit, lease: Lease) -> None:
+    unit.connection.execute(update(leases).where(leases.c.id == lease.id).values(_lease_row(lease)))
+
+
+def lease(unit: Unit, lease_id: str) -> Lease | None:
+    row = unit.connection.execute(select(leases).where(leases.c.id == lease_id)).first()
+    return _lease(row) if row else None
+
+
+def live_lease_of_kernel(unit: Unit, kernel_id: str) -> Lease | None:
+    query = select(leases).where(leases.c.kernel_id == kernel_id, leases.c.state != LeaseState.CLOSED.value)
+    row = unit.connection.execute(query).first()
+    return _lease(row) if row else None
+
+
+def lease_of_booking(unit: Unit, booking_id: str) -> Lease | None:
+    query = select(leases).where(leases.c.booking_id == booking_id).order_by(leases.c.created_at.desc()).limit(1)
+    row = unit.connection.execute(query).first()
+    return _lease(row) if row else None
+
+
+def in_states(unit: Unit, states: Iterable[LeaseState] = LIVE) -> list[Lease]:
+    query = select(leases).where(leases.c.state.in_([s.value for s in states])).order_by(leases.c.created_at)
+    return [_lease(row) for row in unit.connection.execute(query)]
+
+
+def of_person(
+    unit: Unit, person_id: str | None, *, live_only: bool, before: tuple[datetime, str] | None, limit: int
+) -> list[Lease]:
+    query = select(leases).order_by(leases.c.created_at.desc(), leases.c.id.desc()).limit(limit)
+    if person_id is not None:
+        query = query.where(leases.c.person_id == person_id)
+    if live_only:
+        query = query.where(leases.c.state != LeaseState.CLOSED.value)
+    if before is not None:
+        at, lease_id = before
+        query = query.where(or_(leases.c.created_at < at, and_(leases.c.created_at == at, leases.c.id < lease_id)))
+    return [_lease(row) for row in unit.connection.execute(query)]
+
+
+def closed_of_notebook(unit: Unit, person_id: str, notebook_path: str, limit: int) -> list[Lease]:
+    query = (
+        select(leases)
+        .where(
+            leases.c.person_id == person_id,
+            leases.c.notebook_path == notebook_path,
+            leases.c.state == LeaseState.CLOSED.value,
+            leases.c.started_at.is_not(None),
+        )
+        .order_by(leases.c.created_at.desc())
+        .limit(limit)
+    )
+    return [_lease(row) for row in unit.connection.execute(query)]
+
+
+def add_placement(unit: Unit, placement: Placement, device_ids: Iterable[str]) -> None:
+    row = {column.name: getattr(placement, column.name) for column in placements.columns}
+    unit.connection.execute(insert(placements), {**row, "state": placement.state.value})
+    claims = [{"device_id": device_id, "placement_id": placement.id} for device_id in device_ids]
+    if claims:
+        unit.connection.execute(insert(device_claims), claims)
+
+
+def placement(unit: Unit, placement_id: str) -> Placement | None:
+    row = unit.connection.execute(select(placements).where(placements.c.id == placement_id)).first()
+    return _placement(row) if row else None
+
+
+def placements_of(unit: Unit, lease_id: str) -> list[Placement]:
+    query = select(placements).where(placements.c.lease_id == lease_id).order_by(placements.c.created_at, placements.c.id)
+    return [_placement(row) for row in unit.connection.execute(query)]
+
+
+def open_placements(unit: Unit) -> list[Placement]:
+    query = select(placements).where(placements.c.state != PlacementState.ENDED.value)
+    return [_placement(row) for row in unit.connection.execute(query)]
+
+
+def placement_started(unit: Unit, placement_id: str, warm: bool) -> None:
+    change = update(placements).where(
+        placements.c.id == placement_id, placements.c.state == PlacementState.INTENDED.value
+    )
+    unit.connection.execute(change.values(state=PlacementState.STARTED.value, warm=warm))
+
+
+def placement_ended(unit: Unit, placement_id: str, now: datetime) -> None:
+    change = update(placements).where(
+        placements.c.id == placement_id, placements.c.state != PlacementState.ENDED.value
+    )
+    unit.connection.execute(change.values(state=PlacementState.ENDED.value, ended_at=now))
+    unit.connection.execute(delete(device_claims).where(device_claims.c.placement_id == placement_id))
+
+
+def claimed_devices(unit: Unit, placement_id: str | None = None) -> list[str]:
+    query = select(device_claims.c.device_id)
+    if placement_id is not None:
+        query = query.where(device_claims.c.placement_id == placement_id)
+    return list(unit.connection.execute(query).scalars())

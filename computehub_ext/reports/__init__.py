@@ -1,0 +1,1 @@
+"""Usage and cost, joined from ledger, leases and pools."""
