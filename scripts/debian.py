@@ -1,4 +1,4 @@
-"""See to the programs that the tests drive: Chromium and PostgreSQL. Installs them as root, else says what to install."""
+"""See to Chromium and PostgreSQL, which the tests drive: install them as root, else say what to install."""
 
 from __future__ import annotations
 
