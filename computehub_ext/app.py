@@ -17,7 +17,7 @@ from traitlets import Bool, Enum, Float, Int, List, TraitError, Unicode, default
 
 from computehub_ext.core.credits import MICROCREDITS_PER_CREDIT
 from computehub_ext.core.settings import Settings
-from computehub_ext.plane import LazyPlane
+from computehub_ext.plane import LazyPlane, Opened, open_plane
 
 OPEN_DELAY_SECONDS = 1.5
 
@@ -79,7 +79,9 @@ class ComputeHub(ExtensionApp):
         help="""A GPU on which no cell ran for this long is given back, with a warning before. A person may choose
         another time up to ``idle_timeout_max_seconds`` for a lease.""",
     ).tag(config=True)
-    idle_timeout_max_seconds = Int(7200, min=60, help="The longest idle time that a person may choose.").tag(config=True)
+    idle_timeout_max_seconds = Int(7200, min=60, help="The longest idle time that a person may choose.").tag(
+        config=True
+    )
     paid_horizon_seconds = Int(
         600,
         min=30,
@@ -154,11 +156,9 @@ class ComputeHub(ExtensionApp):
         await notebook.stop(self.serverapp, end_leases=self.end_leases_on_stop)
         await self.plane.close(end_leases=self.end_leases_on_stop)
 
-    def _open(self, who: str) -> Any:
-        """Build the control plane; runs in a thread, once."""
-        from computehub_ext.plane import open_embedded
-
-        return open_embedded(
+    def _open(self, who: str) -> Opened:
+        """Build or find the control plane; runs in a thread."""
+        return open_plane(
             database_url=self.database_url,
             state_dir=Path(self.state_dir),
             settings=self.rules(),
@@ -166,7 +166,6 @@ class ComputeHub(ExtensionApp):
             simulated=self.simulated,
             warm_kernels=self.warm_kernels,
             tick_seconds=self.tick_seconds,
-            server_url=self.serverapp.display_url,
         )
 
 

@@ -1,4 +1,4 @@
-"""The control plane in this server: opened late, once, and alone on its database."""
+"""The control plane as this server has it: opened late, once; its own, or that of the first server on the same data."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,55 +18,85 @@ from computehub_ext.core.errors import Unavailable
 from computehub_ext.core.settings import Settings
 
 if TYPE_CHECKING:
+    from tornado.httpserver import HTTPServer
+
     from computehub_ext.client import ControlPlane
+    from computehub_ext.client.remote import RemotePlane
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A control plane to use; with ``socket_path`` it is ours, and other servers are to reach it there."""
+
+    plane: ControlPlane | RemotePlane
+    socket_path: Path | None
 
 
 class LazyPlane:
     """Stands for the control plane before it is open: the first call opens it and waits.
 
+    When the server that ran the control plane is gone, the next call opens it here.
+
     Parameters
     ----------
     opener:
-        Builds the control plane; slow, run in a thread of its own.
+        Builds or finds the control plane; slow, run in a thread of its own.
     """
 
-    def __init__(self, opener: Callable[[], ControlPlane], log: logging.Logger) -> None:
+    def __init__(self, opener: Callable[[], Opened], log: logging.Logger) -> None:
         self._opener = opener
         self._log = log
-        self._opening: asyncio.Task[ControlPlane] | None = None
-        self._plane: ControlPlane | None = None
+        self._opening: asyncio.Task[Any] | None = None
+        self._plane: Any = None
+        self._is_ours = False
+        self._server: HTTPServer | None = None
+        self._on_open: list[Callable[[Any], None]] = []
 
-    def open_soon(self) -> asyncio.Task[ControlPlane]:
+    def on_open(self, action: Callable[[Any], None]) -> None:
+        """Call ``action`` with the control plane, on the event loop, each time it was opened."""
+        self._on_open.append(action)
+
+    def open_soon(self) -> asyncio.Task[Any]:
         """Start opening unless that has begun. A failed opening is tried again by the next call."""
         if self._opening is None or (self._opening.done() and self._opening.exception() is not None):
             self._opening = asyncio.ensure_future(self._open())
             self._opening.add_done_callback(self._report)
         return self._opening
 
-    def _report(self, opening: asyncio.Task[ControlPlane]) -> None:
+    def _report(self, opening: asyncio.Task[Any]) -> None:
         if not opening.cancelled() and opening.exception() is not None:
-            self._log.error("ComputeHub could not open its control plane: %s", opening.exception())
+            self._log.error("ComputeHub could not open its control plane", exc_info=opening.exception())
 
-    async def _open(self) -> ControlPlane:
+    async def _open(self) -> Any:
         with ThreadPoolExecutor(1, thread_name_prefix="computehub-open") as thread:
-            plane = await asyncio.get_running_loop().run_in_executor(thread, self._opener)
-        plane.start_ticking()
-        self._plane = plane
-        return plane
+            opened = await asyncio.get_running_loop().run_in_executor(thread, self._opener)
+        if opened.socket_path is not None:
+            from computehub_ext.client import remote
 
-    @property
-    def opened(self) -> ControlPlane | None:
-        """The control plane, if it is open already."""
-        return self._plane
+            self._server = remote.serve(opened.plane, opened.socket_path)
+        opened.plane.start_ticking()
+        self._plane, self._is_ours = opened.plane, opened.socket_path is not None
+        for action in self._on_open:
+            action(opened.plane)
+        return opened.plane
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
-        if self._plane is not None:
+        if self._is_ours:
             return getattr(self._plane, name)
 
         async def call(*args: Any, **kwargs: Any) -> Any:
             plane = self._plane or await asyncio.shield(self.open_soon())
+            try:
+                return await getattr(plane, name)(*args, **kwargs)
+            except Unavailable:
+                if self._is_ours:
+                    raise
+            # Its server may have stopped; whoever gets the lock now runs the control plane.
+            if self._plane is plane:
+                self._plane = self._opening = None
+            plane = await asyncio.shield(self.open_soon())
             return await getattr(plane, name)(*args, **kwargs)
 
         return call
@@ -74,48 +105,49 @@ class LazyPlane:
         if self._opening is not None:
             with suppress(Exception):  # it was reported when it happened
                 await self._opening
+        if self._server is not None:
+            self._server.stop()
         if self._plane is not None:
-            await self._plane.close(end_leases=end_leases)
-            self._plane = None
+            plane, self._plane, self._is_ours = self._plane, None, False
+            await plane.close(end_leases=end_leases)
 
 
 class PlaneLock:
-    """One control plane on a database: an advisory lock on a file, let go by the kernel when its holder dies.
+    """One control plane on a database: an advisory lock on a file, let go by the operating system when its holder dies.
 
     Raises
     ------
     Unavailable
-        Another server holds it; the message says which.
+        Another server holds it; ``details["socket"]`` is where that one answers.
     """
 
-    def __init__(self, path: Path, server_url: str) -> None:
+    def __init__(self, path: Path, socket_path: Path) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._file: int | None = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            holder = _holder(self._file)
-            os.close(self._file)
-            raise Unavailable(
-                f"Another server runs ComputeHub on this database{holder}. Stop it first, or give this one a "
-                "database of its own (ComputeHub.database_url).",
-                path=str(path),
-            ) from error
+            told = os.pread(self._file, 4096, 0)
+            self.release()
+            raise Unavailable("Another server runs the control plane on this database.", **_told(told)) from error
         os.ftruncate(self._file, 0)
-        os.write(self._file, json.dumps({"pid": os.getpid(), "url": server_url}).encode())
+        os.write(self._file, json.dumps({"pid": os.getpid(), "socket": str(socket_path)}).encode())
 
     def release(self) -> None:
-        os.close(self._file)
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
 
 
-def _holder(file: int) -> str:
-    with suppress(ValueError, KeyError):
-        told = json.loads(os.pread(file, 4096, 0))
-        return f": {told['url'].split('?')[0]} (process {told['pid']})"
-    return ""
+def _told(content: bytes) -> dict[str, Any]:
+    with suppress(ValueError):
+        told = json.loads(content)
+        if isinstance(told, dict):
+            return told
+    return {}
 
 
-def open_embedded(
+def open_plane(
     *,
     database_url: str,
     state_dir: Path,
@@ -124,9 +156,44 @@ def open_embedded(
     simulated: str,
     warm_kernels: int,
     tick_seconds: float,
-    server_url: str,
+) -> Opened:
+    """Open the control plane on the local backend, or become a client of the server that has it.
+
+    Raises
+    ------
+    Unavailable
+        Another server holds the database's lock and does not say where it answers.
+    """
+    # One socket a process, so that a stale one of a killed server is never mistaken for ours.
+    socket_path = state_dir / f"plane-{os.getpid()}.sock"
+    try:
+        lock = PlaneLock(_lock_path(database_url, state_dir), socket_path)
+    except Unavailable as held:
+        if "socket" not in held.details:
+            raise
+        from computehub_ext.client.remote import RemotePlane
+
+        return Opened(RemotePlane(Path(held.details["socket"])), None)
+    try:
+        plane = _open_embedded(
+            database_url, state_dir, settings, identity, simulated, warm_kernels, tick_seconds, lock.release
+        )
+    except BaseException:
+        lock.release()
+        raise
+    return Opened(plane, socket_path)
+
+
+def _open_embedded(
+    database_url: str,
+    state_dir: Path,
+    settings: Settings,
+    identity: str,
+    simulated: str,
+    warm_kernels: int,
+    tick_seconds: float,
+    on_close: Callable[[], None],
 ) -> ControlPlane:
-    """Open the control plane on the local backend."""
     from computehub_ext.backends.local import LocalBackend
     from computehub_ext.client import ControlPlane
     from computehub_ext.core.clock import SystemClock
@@ -134,27 +201,22 @@ def open_embedded(
     from computehub_ext.pools import nvml
     from computehub_ext.pools import simulated as simulated_pools
 
-    lock = PlaneLock(_lock_path(database_url, state_dir), server_url)
-    try:
-        database = Database(database_url)
-        database.migrate()
-        backend = LocalBackend(state_dir, standby_count=warm_kernels)
-        plane = ControlPlane(
-            database=database,
-            backends={backend.name: backend},
-            clock=SystemClock(),
-            settings=settings,
-            identity=identity,
-            tick_seconds=tick_seconds,
-            on_close=lock.release,
-        )
-        specs = [] if simulated == "always" else nvml.discover()
-        if simulated == "always" or (simulated == "auto" and not specs):
-            specs = [*specs, *simulated_pools.specs()]
-        plane.open(specs)
-    except BaseException:
-        lock.release()
-        raise
+    database = Database(database_url)
+    database.migrate()
+    backend = LocalBackend(state_dir, standby_count=warm_kernels)
+    plane = ControlPlane(
+        database=database,
+        backends={backend.name: backend},
+        clock=SystemClock(),
+        settings=settings,
+        identity=identity,
+        tick_seconds=tick_seconds,
+        on_close=on_close,
+    )
+    specs = [] if simulated == "always" else nvml.discover()
+    if simulated == "always" or (simulated == "auto" and not specs):
+        specs = [*specs, *simulated_pools.specs()]
+    plane.open(specs)
     return plane
 
 

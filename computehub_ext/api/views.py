@@ -118,7 +118,14 @@ def booking(value: Booking) -> Json:
 
 
 def lease(
-    value: Lease, *, pool: Pool, held: int, devices: Iterable[Device], placement_id: str | None, settings: Settings, now: datetime
+    value: Lease,
+    *,
+    pool: Pool,
+    held: int,
+    devices: Iterable[Device],
+    placement_id: str | None,
+    settings: Settings,
+    now: datetime,
 ) -> Json:
     reason = value.end_reason
     return {

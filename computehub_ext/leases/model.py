@@ -93,7 +93,9 @@ class Lease:
 
     def moved(self, state: LeaseState) -> Lease:
         if state not in _MOVES[self.state]:
-            raise IllegalMove(f"The lease is {self.state} and can't become {state}.", lease_id=self.id, state=self.state)
+            raise IllegalMove(
+                f"The lease is {self.state} and can't become {state}.", lease_id=self.id, state=self.state
+            )
         return replace(self, state=state)
 
     def running(self, now: datetime, horizon: timedelta) -> Lease:
@@ -169,7 +171,9 @@ def due_orders(lease: Lease, now: datetime, settings: Settings) -> list[Order]:
     idle_at = None if lease.busy or lease.last_activity_at is None else lease.last_activity_at + lease.idle_timeout
     if idle_at is not None and now >= idle_at:
         minutes = int(lease.idle_timeout.total_seconds() // 60)
-        return [order(OrderKind.IDLE_RELEASE, f"No cell ran for {minutes} minutes: the notebook moves back to the CPU.")]
+        return [
+            order(OrderKind.IDLE_RELEASE, f"No cell ran for {minutes} minutes: the notebook moves back to the CPU.")
+        ]
     orders = []
     left = closing_at - now
     length = closing_at - (lease.started_at or lease.created_at)
@@ -182,7 +186,9 @@ def due_orders(lease: Lease, now: datetime, settings: Settings) -> list[Order]:
             break
     warn_before = min(settings.idle_warning, lease.idle_timeout / 2)
     if idle_at is not None and now >= idle_at - warn_before and OrderKind.IDLE_WARNING not in lease.warned:
-        text = f"The GPU is idle: in {_minutes(idle_at - now)} the notebook moves back to the CPU. Run a cell to keep it."
+        text = (
+            f"The GPU is idle: in {_minutes(idle_at - now)} the notebook moves back to the CPU. Run a cell to keep it."
+        )
         orders.append(order(OrderKind.IDLE_WARNING, text))
     return orders
 

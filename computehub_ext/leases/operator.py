@@ -132,9 +132,7 @@ class LeaseOperator:
         for placement in self._database.read(lambda unit: store.placements_of(unit, lease_id)):
             if placement.state is not PlacementState.ENDED and not self._end_placement(placement):
                 return self._database.read(lambda unit: service.find(unit, lease_id))
-        return self._database.write(
-            lambda unit: service.finish_closing(unit, lease_id=lease_id, now=self._clock.now())
-        )
+        return self._database.write(lambda unit: service.finish_closing(unit, lease_id=lease_id, now=self._clock.now()))
 
     def end_placement(self, placement_id: str) -> None:
         """Stop one placement of a lease that goes on elsewhere: a restart, or the loser of a failed move."""
@@ -178,9 +176,7 @@ class LeaseOperator:
     def tick(self) -> None:
         """Meter, pay ahead, end what is over, mend what a crash left: what the control plane does every few seconds."""
         now = self._clock.now()
-        renewed = self._database.write(
-            lambda unit: service.renew_and_meter(unit, settings=self._settings, now=now)
-        )
+        renewed = self._database.write(lambda unit: service.renew_and_meter(unit, settings=self._settings, now=now))
         self._renew(renewed)
         for lease in renewed:
             if now >= lease.ends_at:

@@ -179,7 +179,9 @@ def _book_now(
         raise SlotTaken(message, **bookings.choices_json(quote))
     if wanted.duration is None:
         # Nobody named a length: take what the money lasts for rather than refuse the usual one.
-        duration = _affordable(unit, person=person, rate=quote.rate_microcredits_per_hour, wanted=wanted, settings=settings)
+        duration = _affordable(
+            unit, person=person, rate=quote.rate_microcredits_per_hour, wanted=wanted, settings=settings
+        )
     amount = rated(quote.rate_microcredits_per_hour, duration, wanted.count)
     if wanted.from_kernel:
         outcome = people.spend_allowance(
@@ -225,7 +227,9 @@ def _hours(duration: timedelta) -> str:
     return " ".join(filter(None, [f"{hours} h" if hours else "", f"{minutes} min" if minutes else ""])) or "0 min"
 
 
-def intend_placement(unit: Unit, *, lease_id: str, backend: str, now: datetime) -> tuple[Lease, Placement, list[Device]]:
+def intend_placement(
+    unit: Unit, *, lease_id: str, backend: str, now: datetime
+) -> tuple[Lease, Placement, list[Device]]:
     """Write down that a kernel is about to be started, and on which devices, before anything starts.
 
     Raises

@@ -185,7 +185,9 @@ def placement(unit: Unit, placement_id: str) -> Placement | None:
 
 
 def placements_of(unit: Unit, lease_id: str) -> list[Placement]:
-    query = select(placements).where(placements.c.lease_id == lease_id).order_by(placements.c.created_at, placements.c.id)
+    query = (
+        select(placements).where(placements.c.lease_id == lease_id).order_by(placements.c.created_at, placements.c.id)
+    )
     return [_placement(row) for row in unit.connection.execute(query)]
 
 
@@ -202,9 +204,7 @@ def placement_started(unit: Unit, placement_id: str, warm: bool) -> None:
 
 
 def placement_ended(unit: Unit, placement_id: str, now: datetime) -> None:
-    change = update(placements).where(
-        placements.c.id == placement_id, placements.c.state != PlacementState.ENDED.value
-    )
+    change = update(placements).where(placements.c.id == placement_id, placements.c.state != PlacementState.ENDED.value)
     unit.connection.execute(change.values(state=PlacementState.ENDED.value, ended_at=now))
     unit.connection.execute(delete(device_claims).where(device_claims.c.placement_id == placement_id))
 

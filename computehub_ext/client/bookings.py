@@ -1,0 +1,196 @@
+"""The facade's calls about offers, quotes and bookings."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from computehub_ext.api import views
+from computehub_ext.api.views import Json
+from computehub_ext.bookings import service as bookings
+from computehub_ext.bookings import when as words
+from computehub_ext.client.edge import Edge, moment, page_size
+from computehub_ext.core.actor import Actor, Via
+from computehub_ext.core.cursor import read_cursor, write_cursor
+from computehub_ext.core.database import Unit
+from computehub_ext.core.errors import Invalid
+from computehub_ext.core.timespan import TimeSpan
+from computehub_ext.leases import service as leases
+from computehub_ext.leases import store as lease_store
+from computehub_ext.leases.model import EndReason
+from computehub_ext.people import service as people
+from computehub_ext.people.model import ApprovalWanted, Person
+from computehub_ext.pools import service as pools
+from computehub_ext.reports import estimate as estimates
+
+
+class BookingCalls(Edge):
+    async def offers(self, actor: Actor) -> Json:
+        def view(unit: Unit, person: Person, now: datetime) -> Json:
+            items = []
+            for pool in pools.list_pools(unit):
+                free, earliest_at = bookings.free_now(self._calendar, pool, now=now)
+                items.append(views.offer(pool, free_now=free, earliest_at=earliest_at))
+            return {"items": items, "next": None}
+
+        return await self._as_person(actor, view)
+
+    async def quote(
+        self,
+        actor: Actor,
+        model: str | None = None,
+        count: int = 1,
+        starts_at: str | None = None,
+        when: str | None = None,
+        time_zone: str | None = None,
+        duration_seconds: int | None = None,
+        max_rate_microcredits_per_hour: int | None = None,
+    ) -> Json:
+        def view(unit: Unit, person: Person, now: datetime) -> Json:
+            span = self._span(starts_at, when, time_zone, duration_seconds, now)
+            quote = bookings.quote(
+                unit,
+                self._calendar,
+                model=model,
+                count=count,
+                span=span,
+                now=now,
+                max_rate_microcredits_per_hour=max_rate_microcredits_per_hour,
+            )
+            return views.quote(quote)
+
+        return await self._as_person(actor, view)
+
+    def _span(
+        self,
+        starts_at: str | None,
+        said: str | None,
+        time_zone: str | None,
+        duration_seconds: int | None,
+        now: datetime,
+    ) -> TimeSpan:
+        if starts_at is not None and said is not None:
+            raise Invalid("Give either `starts_at` or `when`, not both.", field="when")
+        start = now
+        if said is not None:
+            start = words.parse_when(said, time_zone or "UTC", now)
+        elif starts_at is not None:
+            start = words.parse_when(starts_at, "UTC", now)
+        duration = self.settings.default_duration if duration_seconds is None else timedelta(seconds=duration_seconds)
+        if duration <= timedelta(0):
+            raise Invalid("A GPU is held for a time above zero.", field="duration_seconds")
+        return TimeSpan.starting(start, duration)
+
+    async def availability(self, actor: Actor, pool_id: str, start: str, end: str, step_seconds: int) -> Json:
+        def view(unit: Unit, person: Person, now: datetime) -> Json:
+            pool = pools.get_pool(unit, pool_id)
+            window = TimeSpan(moment(start, "start"), moment(end, "end"))
+            slots = bookings.availability(self._calendar, pool, span=window, step=timedelta(seconds=step_seconds))
+            items = [{"starts_at": views.moment(at), "free": free} for at, free in slots]
+            return {"pool_id": pool.id, "count": pool.count, "step_seconds": step_seconds, "items": items}
+
+        return await self._as_person(actor, view)
+
+    async def book(
+        self,
+        actor: Actor,
+        key: str,
+        model: str | None = None,
+        count: int = 1,
+        starts_at: str | None = None,
+        when: str | None = None,
+        time_zone: str | None = None,
+        duration_seconds: int | None = None,
+        notebook_path: str | None = None,
+        approval_id: str | None = None,
+    ) -> Json:
+        inputs = {k: v for k, v in locals().items() if k not in ("self", "actor", "key", "approval_id")}
+
+        def work(unit: Unit, person: Person, now: datetime) -> Json | ApprovalWanted:
+            span = self._span(starts_at, when, time_zone, duration_seconds, now)
+            if actor.via is Via.KERNEL:
+                quote = bookings.quote(unit, self._calendar, model=model, count=count, span=span, now=now)
+                outcome = people.spend_allowance(
+                    unit,
+                    person_id=person.id,
+                    amount_microcredits=quote.amount_microcredits,
+                    purpose=f"a booking of {count} × {quote.pool.model} from {views.moment(span.start_at)}",
+                    key=key,
+                    approval_id=approval_id,
+                    kernel_id=actor.kernel_id,
+                    notebook_path=notebook_path,
+                    now=now,
+                    default_microcredits=self.settings.allowance_per_day_microcredits,
+                    lifetime=self.settings.approval_lifetime,
+                )
+                if isinstance(outcome, ApprovalWanted):
+                    return outcome
+            booking = bookings.book(
+                unit,
+                self._calendar,
+                person=person,
+                model=model,
+                count=count,
+                span=span,
+                key=key,
+                notebook_path=notebook_path,
+                now=now,
+                limits=bookings.limits_of(self.settings),
+            )
+            unit.emit("booking", action="confirmed", booking_id=booking.id)
+            return views.booking(booking)
+
+        return await self._once(actor, key, "book", inputs, work)
+
+    async def bookings(self, actor: Actor, cursor: str | None = None, limit: int = 50) -> Json:
+        limit = page_size(limit)
+
+        def view(unit: Unit, person: Person, now: datetime) -> Json:
+            before = read_cursor(cursor)
+            found = bookings.list_bookings(unit, person.id, before=before, limit=limit + 1)
+            more, found = len(found) > limit, found[:limit]
+            return {
+                "items": [views.booking(b) for b in found],
+                "next": write_cursor(found[-1].created_at, found[-1].id) if more else None,
+            }
+
+        return await self._as_person(actor, view)
+
+    async def booking(self, actor: Actor, booking_id: str) -> Json:
+        return await self._as_person(
+            actor, lambda unit, person, now: views.booking(bookings.find(unit, booking_id, person_id=person.id))
+        )
+
+    async def cancel_booking(self, actor: Actor, key: str, booking_id: str) -> Json:
+        def work(unit: Unit, person: Person, now: datetime) -> Json:
+            lease = lease_store.lease_of_booking(unit, booking_id)
+            if lease is not None and lease.person_id == person.id and lease.ended_at is None:
+                self._own_lease(unit, actor, person, lease.id)
+                leases.begin_closing(
+                    unit, self._calendar, lease_id=lease.id, reason=EndReason.RETURNED, message=None, now=now
+                )
+                return views.booking(bookings.find(unit, booking_id, person_id=person.id))
+            booking = bookings.cancel(unit, self._calendar, booking_id=booking_id, person_id=person.id, now=now)
+            unit.emit("booking", action="cancelled", booking_id=booking.id)
+            return views.booking(booking)
+
+        answer = await self._once(actor, key, "cancel_booking", {"booking_id": booking_id}, work)
+        await self._pools.run("backend", self._operator.reconcile)
+        return answer
+
+    async def estimate(
+        self,
+        actor: Actor,
+        model: str | None = None,
+        count: int = 1,
+        duration_seconds: int | None = None,
+        notebook_path: str | None = None,
+    ) -> Json:
+        duration = self.settings.default_duration if duration_seconds is None else timedelta(seconds=duration_seconds)
+        return await self._as_person(
+            actor,
+            lambda unit, person, now: views.estimate(
+                estimates.estimate(
+                    unit, person=person, model=model, count=count, duration=duration, notebook_path=notebook_path
+                )
+            ),
+        )

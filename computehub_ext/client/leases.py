@@ -1,0 +1,81 @@
+"""The facade's calls about leases: what their holders ask for."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from computehub_ext.api.views import Json
+from computehub_ext.client.edge import Edge, page_size
+from computehub_ext.core.actor import Actor, Via
+from computehub_ext.core.cursor import read_cursor, write_cursor
+from computehub_ext.core.database import Unit
+from computehub_ext.leases import service as leases
+from computehub_ext.leases import store as lease_store
+from computehub_ext.leases.model import EndReason
+from computehub_ext.people.model import ApprovalWanted, Person
+
+
+class LeaseCalls(Edge):
+    async def leases(self, actor: Actor, live: bool = False, cursor: str | None = None, limit: int = 50) -> Json:
+        limit = page_size(limit)
+
+        def view(unit: Unit, person: Person, now: datetime) -> Json:
+            before = read_cursor(cursor)
+            found = lease_store.of_person(unit, person.id, live_only=live, before=before, limit=limit + 1)
+            more, found = len(found) > limit, found[:limit]
+            return {
+                "items": [self._lease_view(unit, lease, now) for lease in found],
+                "next": write_cursor(found[-1].created_at, found[-1].id) if more else None,
+            }
+
+        return await self._as_person(actor, view)
+
+    async def lease(self, actor: Actor, lease_id: str) -> Json:
+        return await self._as_person(
+            actor,
+            lambda unit, person, now: self._lease_view(unit, self._own_lease(unit, actor, person, lease_id), now),
+        )
+
+    async def extend_lease(
+        self, actor: Actor, key: str, lease_id: str, seconds: int, approval_id: str | None = None
+    ) -> Json:
+        return await self._change_end(actor, key, lease_id, seconds, approval_id)
+
+    async def shorten_lease(self, actor: Actor, key: str, lease_id: str, seconds: int) -> Json:
+        return await self._change_end(actor, key, lease_id, -seconds, None)
+
+    async def _change_end(self, actor: Actor, key: str, lease_id: str, seconds: int, approval_id: str | None) -> Json:
+        def work(unit: Unit, person: Person, now: datetime) -> Json | ApprovalWanted:
+            self._own_lease(unit, actor, person, lease_id)
+            outcome = leases.change_end(
+                unit,
+                self._calendar,
+                lease_id=lease_id,
+                person=person,
+                by=timedelta(seconds=seconds),
+                key=key,
+                from_kernel=actor.via is Via.KERNEL,
+                approval_id=approval_id,
+                settings=self.settings,
+                now=now,
+            )
+            return outcome if isinstance(outcome, ApprovalWanted) else self._lease_view(unit, outcome, now)
+
+        answer = await self._once(actor, key, "change_end", {"lease_id": lease_id, "seconds": seconds}, work)
+        # The supervisor learns the new end now, not at the next beat: a shortened lease must not run on unpaid.
+        await self._pools.run("backend", self._operator.tick)
+        return answer
+
+    async def end_lease(self, actor: Actor, key: str, lease_id: str) -> Json:
+        """End it now, without moving the notebook: what runs there is lost. `%gpu off` is the way that keeps it."""
+
+        def work(unit: Unit, person: Person, now: datetime) -> Json:
+            self._own_lease(unit, actor, person, lease_id)
+            lease = leases.begin_closing(
+                unit, self._calendar, lease_id=lease_id, reason=EndReason.RETURNED, message=None, now=now
+            )
+            return self._lease_view(unit, lease, now)
+
+        answer = await self._once(actor, key, "end_lease", {"lease_id": lease_id}, work)
+        await self._pools.run("backend", self._operator.reconcile)
+        return answer

@@ -1,0 +1,125 @@
+"""The facade's calls for the notebook wing: what a switch and its watch need. None of them is a route."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+
+from computehub_ext.api import views
+from computehub_ext.api.views import Json
+from computehub_ext.client.edge import Edge
+from computehub_ext.core.actor import Actor, Via
+from computehub_ext.core.database import Unit
+from computehub_ext.core.errors import Forbidden
+from computehub_ext.leases import service as leases
+from computehub_ext.leases import store as lease_store
+from computehub_ext.leases.model import EndReason
+from computehub_ext.leases.operator import KernelRequest
+from computehub_ext.people.model import ApprovalWanted, Person
+
+
+class NotebookCalls(Edge):
+    async def take_lease(
+        self,
+        actor: Actor,
+        key: str,
+        kernel_id: str,
+        model: str | None = None,
+        count: int = 1,
+        duration_seconds: int | None = None,
+        max_rate_microcredits_per_hour: int | None = None,
+        booking_id: str | None = None,
+        notebook_path: str | None = None,
+        idle_timeout_seconds: int | None = None,
+        approval_id: str | None = None,
+    ) -> Json:
+        if actor.via is Via.KERNEL and actor.kernel_id != kernel_id:
+            raise Forbidden("A kernel may move its own notebook only.")
+        inputs = {k: v for k, v in locals().items() if k not in ("self", "actor", "key", "approval_id")}
+
+        def work(unit: Unit, person: Person, now: datetime) -> Json | ApprovalWanted:
+            wanted = leases.LeaseRequest(
+                kernel_id=kernel_id,
+                notebook_path=notebook_path,
+                model=model,
+                count=count,
+                duration=None if duration_seconds is None else timedelta(seconds=duration_seconds),
+                max_rate_microcredits_per_hour=max_rate_microcredits_per_hour,
+                booking_id=booking_id,
+                idle_timeout=None if idle_timeout_seconds is None else timedelta(seconds=idle_timeout_seconds),
+                from_kernel=actor.via is Via.KERNEL,
+                approval_id=approval_id,
+            )
+            outcome = leases.request(
+                unit, self._calendar, person=person, wanted=wanted, key=key, settings=self.settings, now=now
+            )
+            return outcome if isinstance(outcome, ApprovalWanted) else self._lease_view(unit, outcome, now)
+
+        return await self._once(actor, key, "take_lease", inputs, work)
+
+    async def start_placement(
+        self, lease_id: str, cwd: str, kernel_name: str, session_key: bytes, username: str, env: Mapping[str, str]
+    ) -> Json:
+        wanted = KernelRequest(cwd, kernel_name, session_key, username, env)
+        started = await self._pools.run("backend", lambda: self._operator.start(lease_id, wanted))
+        return {
+            "placement_id": started.placement.id,
+            "connection_info": started.placed.connection_info,
+            "warm": started.placed.warm,
+            "python_version": started.placed.python_version,
+            "devices": [{"index": d.index, "uuid": d.uuid} for d in started.devices],
+        }
+
+    async def end_placement(self, placement_id: str) -> None:
+        await self._pools.run("backend", lambda: self._operator.end_placement(placement_id))
+
+    async def lease_running(self, lease_id: str) -> Json:
+        lease = await self._pools.run("backend", lambda: self._operator.run(lease_id))
+        return await self._read(lambda unit, now: self._lease_view(unit, lease, now))
+
+    async def lease_failed(self, lease_id: str, reason: str, message: str | None = None) -> Json:
+        """The switch did not come about: nothing is charged. ``reason`` is ``start_failed`` or ``cancelled``."""
+        return await self._end(lease_id, EndReason(reason), message)
+
+    async def release_lease(self, lease_id: str, reason: str, message: str | None = None) -> Json:
+        return await self._end(lease_id, EndReason(reason), message)
+
+    async def _end(self, lease_id: str, reason: EndReason, message: str | None) -> Json:
+        lease = await self._pools.run("backend", lambda: self._operator.end(lease_id, reason, message))
+        return await self._read(lambda unit, now: self._lease_view(unit, lease, now))
+
+    async def report_activity(self, kernel_id: str, busy: bool) -> None:
+        await self._write(lambda unit, now: leases.report_activity(unit, kernel_id=kernel_id, busy=busy, now=now))
+
+    async def orders(self) -> list[Json]:
+        orders = await self._write(lambda unit, now: leases.take_orders(unit, settings=self.settings, now=now))
+        return [views.order(order) for order in orders]
+
+    async def lease_of_kernel(self, kernel_id: str) -> Json | None:
+        def view(unit: Unit, now: datetime) -> Json | None:
+            lease = lease_store.live_lease_of_kernel(unit, kernel_id)
+            return self._lease_view(unit, lease, now) if lease else None
+
+        return await self._read(view)
+
+    async def lease_by_id(self, lease_id: str) -> Json:
+        """A lease for the notebook wing's own use, whosever it is."""
+        return await self._read(lambda unit, now: self._lease_view(unit, leases.find(unit, lease_id), now))
+
+    async def look_placement(self, placement_id: str) -> Json:
+        look = await self._pools.run("backend", lambda: self._operator.look(placement_id))
+        return {"state": str(look.state), "exit_code": look.exit_code, "reason": look.reason, "message": look.message}
+
+    async def interrupt_placement(self, placement_id: str) -> None:
+        await self._pools.run("backend", lambda: self._operator.interrupt(placement_id))
+
+    async def transfer_ticket(self, lease_id: str, source_kernel_id: str) -> Json:
+        """A one-time capability for moving state between a lease's old and new kernel (decision 9).
+
+        The source kernel serves one connection that shows it; the control plane keeps no copy.
+        """
+        lease = await self.lease_by_id(lease_id)
+        if lease["kernel_id"] != source_kernel_id:
+            raise Forbidden("The lease belongs to another kernel.", lease_id=lease_id)
+        return {"ticket": secrets.token_urlsafe(32)}

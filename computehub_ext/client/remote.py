@@ -1,0 +1,137 @@
+"""The same facade over HTTP on a private Unix socket, for a second server on the same data.
+
+One server runs the control plane; others on the same database are its clients. The socket lies in a folder that only
+the operating system's user may enter, so whoever can connect could as well open the database: callers are trusted to
+say who their authenticated user is, as the first server trusts itself.
+"""
+
+from __future__ import annotations
+
+import base64
+import inspect
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+from tornado.httpserver import HTTPServer
+from tornado.netutil import bind_unix_socket
+from tornado.web import Application, RequestHandler
+
+from computehub_ext.core import errors
+from computehub_ext.core.actor import Actor, Via
+from computehub_ext.core.errors import ComputeHubError, Unavailable
+from computehub_ext.core.replayed import Replayed
+
+CALL_TIMEOUT_SECONDS = 120.0
+_BODY_BYTES_MAX = 1 << 20
+
+
+def _families(base: type[ComputeHubError] = ComputeHubError) -> Iterator[type[ComputeHubError]]:
+    yield base
+    for family in base.__subclasses__():
+        yield from _families(family)
+
+
+def _pack(value: Any) -> Any:
+    if isinstance(value, Actor):
+        fields = {"username": value.username, "display_name": value.display_name, "via": value.via.value}
+        return {"$actor": {**fields, "kernel_id": value.kernel_id, "is_admin": value.is_admin}}
+    if isinstance(value, bytes):
+        return {"$bytes": base64.b64encode(value).decode()}
+    return value
+
+
+def _unpack(value: Any) -> Any:
+    if isinstance(value, dict) and value.keys() == {"$actor"}:
+        return Actor(**{**value["$actor"], "via": Via(value["$actor"]["via"])})
+    if isinstance(value, dict) and value.keys() == {"$bytes"}:
+        return base64.b64decode(value["$bytes"])
+    return value
+
+
+class RemotePlane:
+    """The facade of a control plane that another server runs.
+
+    Parameters
+    ----------
+    socket_path:
+        Where that server listens.
+    """
+
+    def __init__(self, socket_path: Path) -> None:
+        transport = httpx.AsyncHTTPTransport(uds=str(socket_path))
+        self._http = httpx.AsyncClient(
+            transport=transport, base_url="http://control-plane", timeout=CALL_TIMEOUT_SECONDS, trust_env=False
+        )
+
+    def start_ticking(self) -> None:
+        """The server that runs the control plane keeps time."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            body = {"args": [_pack(a) for a in args], "kwargs": {k: _pack(v) for k, v in kwargs.items()}}
+            try:
+                response = await self._http.post(f"/{name}", json=body)
+            except httpx.HTTPError as error:
+                raise Unavailable("The server that runs ComputeHub's control plane does not answer.") from error
+            answer = response.json()
+            if response.status_code != 200:
+                raise _error(answer)
+            return Replayed(answer["result"]) if answer["replayed"] else answer["result"]
+
+        return call
+
+    async def close(self, *, end_leases: bool) -> None:
+        """Let go of the connection. Leases belong to the server that runs them; ``end_leases`` is its own affair."""
+        await self._http.aclose()
+
+
+def _error(answer: dict[str, Any]) -> ComputeHubError:
+    for family in _families():
+        if family.code == answer["code"]:
+            error = family(answer["message"])
+            error.details = answer["details"]
+            return error
+    return Unavailable(answer["message"])
+
+
+class _CallHandler(RequestHandler):
+    def initialize(self, plane: Any) -> None:
+        self._plane = plane
+
+    async def post(self, name: str) -> None:
+        call = getattr(type(self._plane), name, None)
+        if name.startswith("_") or name == "close" or not inspect.iscoroutinefunction(call):
+            self.set_status(404)
+            self.finish(errors.NotFound(f"The control plane has no call {name}.").as_json())
+            return
+        body = json.loads(self.request.body)
+        kwargs = {key: _unpack(value) for key, value in body["kwargs"].items()}
+        try:
+            result = await call(self._plane, *[_unpack(value) for value in body["args"]], **kwargs)
+        except ComputeHubError as error:
+            self.set_status(error.status)
+            self.finish(error.as_json())
+            return
+        self.finish(json.dumps({"result": result, "replayed": isinstance(result, Replayed)}))
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        self.finish({"message": "The control plane failed; its server's log has the cause.", "code": "", "details": {}})
+
+
+def serve(plane: Any, socket_path: Path) -> HTTPServer:
+    """Answer other servers of the same user; call on the event loop."""
+    socket_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.chmod(socket_path.parent, 0o700)
+    server = HTTPServer(
+        Application([(r"/(\w+)", _CallHandler, {"plane": plane})], log_function=lambda handler: None),
+        max_body_size=_BODY_BYTES_MAX,
+    )
+    server.add_socket(bind_unix_socket(str(socket_path), mode=0o600))
+    return server
