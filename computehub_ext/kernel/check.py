@@ -1,0 +1,84 @@
+"""What the target lacks that the notebook uses: asked before anything is billed."""
+
+from __future__ import annotations
+
+import importlib.machinery
+import importlib.util
+import os
+import sys
+from typing import Any
+
+
+def check(manifest_or_preview: "dict[str, Any]") -> "list[dict[str, str]]":
+    """Compare this place with what a preview or a manifest says the notebook needs.
+
+    Imports nothing: packages are looked for, not loaded.
+
+    Returns
+    -------
+    list of {"kind": "folder" | "package" | "cuda" | "python", "message": str}
+    """
+    wants = manifest_or_preview
+    problems = [*_folder(wants), *_python(wants), *_packages(wants), *_cuda(wants)]
+    return [{"kind": kind, "message": message} for kind, message in problems]
+
+
+def _folder(wants: "dict[str, Any]") -> "list[tuple[str, str]]":
+    folder = wants.get("cwd")
+    if folder and not os.path.isdir(folder):
+        return [("folder", f"This notebook works in {folder}, which does not exist there.")]
+    return []
+
+
+def _python(wants: "dict[str, Any]") -> "list[tuple[str, str]]":
+    theirs, ours = wants.get("python", ""), ".".join(str(part) for part in sys.version_info[:3])
+    if theirs.split(".")[:2] == ours.split(".")[:2]:
+        return []
+    stuck = wants.get("same_python", [])
+    if stuck:
+        return [
+            (
+                "python",
+                f"Python is {theirs} here and {ours} there, and the source of {', '.join(stuck)} is not known, so "
+                "that they can't be compiled again.",
+            )
+        ]
+    return [("python", f"Python is {theirs} here and {ours} there; functions are compiled again from their cells.")]
+
+
+def _packages(wants: "dict[str, Any]") -> "list[tuple[str, str]]":
+    problems = []
+    paths = [*wants.get("sys_path", []), wants.get("cwd") or os.curdir, *sys.path]
+    for module in wants.get("modules", []):
+        name, version = module["name"], module.get("version")
+        if not _exists(name, paths):
+            problems.append(("package", f"The package {name}{f' {version}' if version else ''} is not installed there."))
+    return problems
+
+
+def _exists(name: str, paths: "list[str]") -> bool:
+    top = name.partition(".")[0]
+    if top in sys.modules or top in sys.builtin_module_names:
+        return True
+    if importlib.machinery.PathFinder.find_spec(top, paths) is not None:
+        return True
+    try:
+        return importlib.util.find_spec(top) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _cuda(wants: "dict[str, Any]") -> "list[tuple[str, str]]":
+    if not wants.get("cuda_used") or cuda_available():
+        return []
+    return [("cuda", "The notebook holds data on a CUDA device and there is none there; it lands in main memory.")]
+
+
+def cuda_available() -> bool:
+    """Whether an NVIDIA device is visible, without importing anything heavy."""
+    torch = sys.modules.get("torch")
+    if torch is not None and hasattr(torch, "cuda"):
+        return bool(torch.cuda.is_available())
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+        return False
+    return os.path.exists("/dev/nvidiactl") or os.path.exists("/dev/dxg")
