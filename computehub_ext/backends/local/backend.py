@@ -1,0 +1,319 @@
+"""The backend for this machine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from computehub_ext.core.errors import NotFound, NotYetEnded, Refused, SkipPlace
+
+from ..model import ENDINGS, Backend, Ending, Health, Look, Placed, PlacementState, StartRequest, check_placement_id
+from .directory import PlacementDirectory
+from .environment import a_standby_can_take, for_placement
+from .launch import Command, Launcher
+from .processes import held, kill_labelled, labelled, send
+from .warm import WarmKernels, WarmSettings, adopt
+
+_POLL_SECONDS = 0.005
+_STOP_SECONDS_MAX = 12.0
+"""Beyond the grace: a supervisor that has not ended everything by then is ended itself."""
+_ENDED_KEPT_SECONDS = 24 * 3600.0
+_DISK_BYTES_MIN = 10 * 2**20
+
+
+class LocalBackend(Backend):
+    """Kernels on this machine.
+
+    Parameters
+    ----------
+    state_dir:
+        Where placements are kept, on a local disk. One backend at a time uses it; a successor finds everything there.
+    python:
+        The interpreter that runs the ``python3`` kernelspec.
+    standby_count:
+        How many kernels to keep ready; ``prepare`` changes it.
+    warm:
+        What standbys may cost; its ``count`` is overridden by ``standby_count`` where that is given.
+    start_seconds_max:
+        How long a kernel may take until it listens.
+    """
+
+    name = "local"
+
+    def __init__(
+        self,
+        state_dir: str | os.PathLike[str],
+        *,
+        python: str = sys.executable,
+        standby_count: int | None = None,
+        warm: WarmSettings | None = None,
+        start_seconds_max: float = 60.0,
+    ) -> None:
+        self._launcher = Launcher(Path(state_dir).absolute(), python)
+        self._placements = self._launcher.state_dir / "placements"
+        self._start_seconds_max = start_seconds_max
+        self._locks = [threading.Lock() for _ in range(64)]
+        settings = warm or WarmSettings()
+        self._warm = WarmKernels(self._launcher, settings)
+        count = settings.count if standby_count is None else standby_count
+        if count:
+            self.prepare(count)
+
+    # Starting
+
+    def start(self, request: StartRequest) -> Placed:
+        if request.paid_until <= datetime.now(UTC):
+            raise Refused("The time that was paid for has passed before the kernel was started.")
+        if not os.path.isdir(request.cwd):
+            raise Refused(f"There is no folder {request.cwd} here.", kind="folder")
+        command = self._launcher.command(request.kernel_name)
+        with self._lock_for(request.placement_id):
+            directory = self._find_or_begin(request, command)
+        return self._wait_until_it_listens(directory, request, command)
+
+    def _find_or_begin(self, request: StartRequest, command: Command) -> PlacementDirectory:
+        """Return the placement's directory with a supervisor in it, started by this call or by an earlier one."""
+        place = self._placements / request.placement_id
+        directory = PlacementDirectory(place)
+        environment = for_placement(self._launcher.base_environment(), command.env, request)
+        environment["COMPUTEHUB_PLACEMENT_ID"] = request.placement_id
+        environment["COMPUTEHUB_BACKEND_ID"] = self._launcher.owner
+        if not directory.exists():
+            if self._take_over_standby(directory, request, command, environment):
+                return directory
+            made = self._launcher.make(place, label=request.placement_id, paid_until=request.paid_until)
+            if made is None:
+                return self._find_or_begin(request, command)
+            directory, lock = made
+        elif directory.is_watched():
+            if not self._is_taken_over(directory, request):
+                # The server was killed between the renaming and the message.
+                directory.pay(request.paid_until)
+                self._adopt_or_end(directory, request, environment)
+            return directory
+        elif self._look_at(directory).state is PlacementState.ENDED:
+            raise self._refusal(directory)
+        else:
+            # The server was killed after it made the directory and before it started the supervisor.
+            found = directory.try_lock()
+            if found is None:
+                return directory
+            lock = found
+            directory.pay(request.paid_until)
+        self._launcher.spawn(
+            directory, lock, command, cwd=request.cwd, environment=environment, session_key=request.session_key
+        )
+        return directory
+
+    def _take_over_standby(
+        self, directory: PlacementDirectory, request: StartRequest, command: Command, environment: dict[str, str]
+    ) -> bool:
+        warm = self._warm.command
+        if warm is None or (warm.argv, warm.is_python) != (command.argv, command.is_python):
+            return False
+        if not a_standby_can_take(self._warm.environment, environment):
+            return False
+        standby = self._warm.take()
+        if standby is None:
+            return False
+        # The renaming writes down whose it is; from here on whoever looks finds a placement that is paid for a little
+        # while, and a repeated start goes on from there.
+        os.rename(standby.directory.path, directory.path)
+        directory.pay(request.paid_until)
+        try:
+            adopt(directory, environment=environment, cwd=request.cwd, session_key=request.session_key)
+        except (OSError, ValueError):
+            self._end_by_force(directory)
+            directory.remove()
+            return False
+        return True
+
+    def _is_taken_over(self, directory: PlacementDirectory, request: StartRequest) -> bool:
+        if directory.label() == request.placement_id:
+            return True
+        return (directory.read("connection.json") or {}).get("key") == request.session_key.decode("ascii")
+
+    def _adopt_or_end(self, directory: PlacementDirectory, request: StartRequest, environment: dict[str, str]) -> None:
+        try:
+            adopt(directory, environment=environment, cwd=request.cwd, session_key=request.session_key)
+        except (OSError, ValueError) as problem:
+            self._end_by_force(directory)
+            raise Refused(f"A standby kernel could not be taken over: {problem}.") from problem
+
+    def _wait_until_it_listens(self, directory: PlacementDirectory, request: StartRequest, command: Command) -> Placed:
+        deadline = time.monotonic() + self._start_seconds_max
+        while True:
+            info = directory.connection()
+            if info is not None and directory.is_watched():
+                kernel = directory.process("kernel")
+                if kernel is not None:
+                    return Placed(
+                        placement_id=request.placement_id,
+                        connection_info=info,
+                        warm=directory.label() != request.placement_id,
+                        pid=kernel[0],
+                        python_version=directory.python_version(),
+                    )
+            elif not directory.is_watched():
+                raise self._refusal(directory)
+            if time.monotonic() > deadline:
+                self.stop(request.placement_id, 0)
+                raise SkipPlace(f"The kernel did not listen within {self._start_seconds_max:.0f} seconds.")
+            time.sleep(_POLL_SECONDS)
+
+    def _refusal(self, directory: PlacementDirectory) -> Refused:
+        look = self._look_at(directory)
+        tail = directory.log_tail() if look.reason in (Ending.START_FAILED, Ending.CRASHED) else ""
+        return Refused(
+            f"This placement has ended. {look.message} {tail}".strip(),
+            reason=look.reason and look.reason.value,
+            exit_code=look.exit_code,
+        )
+
+    # Looking
+
+    def look(self, placement_id: str) -> Look:
+        self._launcher.reap()
+        directory = self._directory(placement_id)
+        if not directory.exists():
+            if placement_id in labelled(self._launcher.owner).values():
+                return Look(placement_id, PlacementState.RUNNING, message="Found by its label; its record is gone.")
+            return Look(placement_id, PlacementState.UNKNOWN)
+        return self._look_at(directory)
+
+    def _look_at(self, directory: PlacementDirectory) -> Look:
+        placement_id = directory.path.name
+        if directory.read("end.json") is None and directory.is_watched():
+            state = PlacementState.STARTING if directory.connection() is None else PlacementState.RUNNING
+            return Look(placement_id, state)
+        end = directory.read("end.json")  # again: a supervisor writes it, then lets go of its lock
+        if end is None:
+            if directory.process("supervisor") is None:
+                return Look(placement_id, PlacementState.UNKNOWN, message="Its start was begun and given up.")
+            # The kernel died with its supervisor; what the kernel had started did not.
+            kill_labelled(self._launcher.owner, {placement_id, directory.label()})
+            directory.end(Ending.SUPERVISOR_LOST, -signal.SIGKILL)
+            end = directory.read("end.json")
+            assert end is not None
+        reason = Ending(end["reason"])
+        return Look(placement_id, PlacementState.ENDED, end["exit_code"], reason, ENDINGS[reason])
+
+    def list_placements(self) -> list[Look]:
+        self._launcher.reap()
+        looks, known = [], {path.name for path in (self._launcher.state_dir / "standbys").iterdir()}
+        for path in sorted(self._placements.iterdir()):
+            directory = PlacementDirectory(path)
+            look = self._look_at(directory)
+            if look.state in (PlacementState.STARTING, PlacementState.RUNNING):
+                looks.append(look)
+                known |= {path.name, directory.label()}
+            elif time.time() - (directory.ended_at() or time.time()) > _ENDED_KEPT_SECONDS:
+                directory.remove()
+        for label in sorted(set(labelled(self._launcher.owner).values()) - known):
+            looks.append(Look(label, PlacementState.RUNNING, message="Found by its label; its record is gone."))
+        return looks
+
+    # Acting
+
+    def interrupt(self, placement_id: str) -> None:
+        directory = self._running(placement_id)
+        kernel = directory.process("kernel")
+        if kernel is None:
+            return  # it has not started yet, so nothing runs in it
+        with held(*kernel) as descriptor:
+            if descriptor is None:
+                raise self._refusal(directory)
+            # To its whole group, as Jupyter does: a cell may wait for a program that it runs. While we hold the
+            # leader's descriptor and it lives, the group is its own.
+            try:
+                os.killpg(kernel[0], signal.SIGINT)
+            except ProcessLookupError:
+                raise self._refusal(directory) from None
+
+    def renew(self, placement_id: str, paid_until: datetime) -> None:
+        self._running(placement_id).pay(paid_until)
+
+    def stop(self, placement_id: str, grace_seconds: float = 2.0) -> None:
+        directory = self._directory(placement_id)
+        with self._lock_for(placement_id):
+            if not directory.exists():
+                # A late start finds this and refuses.
+                made = self._launcher.make(directory.path, label=placement_id, paid_until=datetime.now(UTC))
+                if made is not None:
+                    directory.end(Ending.STOPPED, None)
+                    os.close(made[1])
+            elif directory.is_watched():
+                self._ask_to_end(directory, grace_seconds)
+            elif self._look_at(directory).state is not PlacementState.ENDED:
+                directory.end(Ending.STOPPED, None)
+        deadline = time.monotonic() + grace_seconds + _STOP_SECONDS_MAX
+        while directory.is_watched():
+            if time.monotonic() > deadline:
+                self._end_by_force(directory)
+                break
+            self._launcher.reap()
+            time.sleep(_POLL_SECONDS)
+        self._look_at(directory)
+        if not kill_labelled(self._launcher.owner, {placement_id, directory.label()}):
+            raise NotYetEnded("Something that the kernel started does not end.", placement_id=placement_id)
+        self._launcher.reap()
+
+    def _ask_to_end(self, directory: PlacementDirectory, grace_seconds: float) -> None:
+        directory.write("stop", repr(float(grace_seconds)))
+        if (process := directory.process("supervisor")) is not None:
+            send(*process, signal.SIGTERM)
+
+    def _end_by_force(self, directory: PlacementDirectory) -> None:
+        """End the supervisor, the kernel with it, and by their label all others."""
+        if (process := directory.process("supervisor")) is not None:
+            send(*process, signal.SIGKILL)
+        kill_labelled(self._launcher.owner, {directory.path.name, directory.label()})
+        self._launcher.reap()
+
+    # The rest
+
+    def health(self) -> Health:
+        try:
+            free = shutil.disk_usage(self._launcher.state_dir).free
+        except OSError as problem:
+            return Health(False, f"The folder for kernels can't be used: {problem}.")
+        if free < _DISK_BYTES_MIN:
+            return Health(False, "The disk that holds the folder for kernels is full.")
+        if not os.access(self._placements, os.W_OK | os.X_OK):
+            return Health(False, "The folder for kernels can't be written to.")
+        if not os.access(self._launcher.python, os.X_OK):
+            return Health(False, f"There is no Python at {self._launcher.python}.")
+        return Health(True)
+
+    def close(self) -> None:
+        self._warm.close()
+        self._launcher.reap()
+
+    def prepare(self, count: int) -> None:
+        command = self._launcher.command("python3")
+        base = self._launcher.base_environment()
+        self._warm.prepare(count if command.is_python else 0, command, {**base, **command.env})
+
+    @property
+    def warm_count(self) -> int:
+        return self._warm.ready_count
+
+    def _directory(self, placement_id: str) -> PlacementDirectory:
+        return PlacementDirectory(self._placements / check_placement_id(placement_id))
+
+    def _running(self, placement_id: str) -> PlacementDirectory:
+        directory = self._directory(placement_id)
+        if not directory.exists():
+            raise NotFound("There is no such placement here.", placement_id=placement_id)
+        if self._look_at(directory).state in (PlacementState.ENDED, PlacementState.UNKNOWN):
+            raise self._refusal(directory)
+        return directory
+
+    def _lock_for(self, placement_id: str) -> threading.Lock:
+        return self._locks[hash(placement_id) % len(self._locks)]

@@ -1,0 +1,86 @@
+"""Find processes by the label in their environment, and signal them without hitting a later one of the same pid."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+
+from computehub_ext.kernel.supervisor import start_time
+
+from .environment import LABEL, OWNER
+
+
+@contextmanager
+def held(pid: int, started: int | None = None) -> Iterator[int | None]:
+    """Yield a descriptor for the process, or None if it is gone or isn't the one that ``started`` tells."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except OSError:
+        yield None
+        return
+    try:
+        # Looked at only after the descriptor is ours: from then on the pid can't come to mean another process.
+        yield descriptor if started is None or start_time(pid) == started else None
+    finally:
+        os.close(descriptor)
+
+
+def send(pid: int, started: int, number: int) -> bool:
+    with held(pid, started) as descriptor:
+        if descriptor is None:
+            return False
+        try:
+            signal.pidfd_send_signal(descriptor, number)
+        except (ProcessLookupError, PermissionError):
+            return False
+        return True
+
+
+def label_of(pid: int, owner: str) -> str | None:
+    """Return the placement id in a process's environment, if this backend put it there."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            entries = file.read().split(b"\0")
+    except OSError:
+        return None  # gone, a zombie's, or another user's
+    if f"{OWNER}={owner}".encode() not in entries:
+        return None
+    prefix = f"{LABEL}=".encode()
+    return next((entry[len(prefix) :].decode(errors="replace") for entry in entries if entry.startswith(prefix)), None)
+
+
+def labelled(owner: str) -> dict[int, str]:
+    """Return ``{pid: placement id}`` of all living processes that this backend's kernels are or started."""
+    found = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit() and (label := label_of(int(name), owner)) is not None and start_time(int(name)) is not None:
+            found[int(name)] = label
+    return found
+
+
+def kill_labelled(owner: str, labels: Collection[str], seconds_max: float = 5.0) -> bool:
+    """Kill whatever carries one of the labels; tell whether all of it is gone."""
+    deadline = time.monotonic() + seconds_max
+    while left := [pid for pid, label in labelled(owner).items() if label in labels]:
+        if time.monotonic() > deadline:
+            return False
+        for pid in left:
+            with held(pid) as descriptor:
+                if descriptor is not None and label_of(pid, owner) in labels:
+                    try:
+                        signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+                    except (ProcessLookupError, PermissionError):
+                        pass
+        time.sleep(0.01)
+    return True
+
+
+def resident_mib(pid: int) -> float:
+    try:
+        with open(f"/proc/{pid}/statm", "rb") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+    except OSError:
+        return 0.0

@@ -1,0 +1,238 @@
+"""What a backend is asked, what it answers, and the contract between.
+
+A placement is one kernel in one place, named by an id that the caller made and wrote down *before* asking for it. That
+id is the label by which a placement is found again after a crash of anybody, and the key by which a repeated ``start``
+is recognised.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+from computehub_ext.core.errors import Invalid
+
+_PLACEMENT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
+
+
+class DeviceLike(Protocol):
+    """What a backend needs to know of a device: ``pools.model.Device`` is one."""
+
+    @property
+    def index(self) -> int: ...
+    @property
+    def uuid(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class StartRequest:
+    """Everything that a place needs to start one kernel.
+
+    Parameters
+    ----------
+    placement_id:
+        Made by the caller (``core.ids.new_id("placement")``), committed before ``start`` is called.
+    kernel_name:
+        A kernelspec of the place, ``python3`` for the plain one.
+    cwd:
+        The notebook's folder. A place that lacks it says so (``Refused``) instead of picking another.
+    env:
+        Added to the place's own short list; never the server's whole environment.
+    devices:
+        The devices that the kernel may see; none at all when empty.
+    model:
+        The devices' model, for the environment of simulated ones.
+    simulated:
+        Whether the devices are simulated: then no CUDA device is shown, and the kernel is told so.
+    session_key:
+        The key that the kernel signs its messages with, ASCII.
+    username:
+        The person for whom it runs; shown in a place's own listings, never decided by.
+    paid_until:
+        The kernel and all that it started are ended at this moment unless ``renew`` moved it.
+    """
+
+    placement_id: str
+    kernel_name: str
+    cwd: str
+    env: Mapping[str, str]
+    devices: tuple[DeviceLike, ...]
+    model: str
+    simulated: bool
+    session_key: bytes = field(repr=False)
+    username: str
+    paid_until: datetime
+
+    def __post_init__(self) -> None:
+        check_placement_id(self.placement_id)
+        if self.paid_until.tzinfo is None:
+            raise Invalid("paid_until needs a time zone.", field="paid_until")
+        if not self.session_key or not self.session_key.isascii():
+            raise Invalid("A kernel without a signing key would run anybody's code.", field="session_key")
+
+
+def check_placement_id(placement_id: str) -> str:
+    """Return the id, or raise ``Invalid``: backends use it as a file's name and as a label."""
+    if not _PLACEMENT_ID.fullmatch(placement_id):
+        raise Invalid("A placement id is 1 to 80 letters, digits, dots, dashes or underscores.", field="placement_id")
+    return placement_id
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A kernel that listens.
+
+    ``connection_info`` has Jupyter's names (``transport``, ``ip``, ``shell_port`` …, ``key`` as text,
+    ``signature_scheme``). ``warm`` tells whether a standby kernel was taken over. ``python_version`` is empty for a
+    kernel of another language.
+    """
+
+    placement_id: str
+    connection_info: dict[str, Any] = field(repr=False)
+    warm: bool
+    pid: int | None
+    python_version: str
+
+
+class PlacementState(StrEnum):
+    STARTING = "starting"
+    RUNNING = "running"
+    ENDED = "ended"
+    UNKNOWN = "unknown"
+    """Never started here, or ended so long ago that its record is gone."""
+
+
+class Ending(StrEnum):
+    """Why a placement ended. ``ENDINGS`` has the sentence for a person."""
+
+    EXITED = "exited"
+    CRASHED = "crashed"
+    KILLED = "killed"
+    OUT_OF_MEMORY = "out_of_memory"
+    STOPPED = "stopped"
+    UNPAID = "unpaid"
+    SUPERVISOR_LOST = "supervisor_lost"
+    START_FAILED = "start_failed"
+
+
+ENDINGS: dict[Ending, str] = {
+    Ending.EXITED: "The kernel shut down.",
+    Ending.CRASHED: "The kernel died of an error.",
+    Ending.KILLED: "The kernel was killed, as happens when the machine has no memory left.",
+    Ending.OUT_OF_MEMORY: "The kernel used more memory than the machine had and was ended by it.",
+    Ending.STOPPED: "The kernel was stopped as asked.",
+    Ending.UNPAID: "The time that was paid for ran out.",
+    Ending.SUPERVISOR_LOST: "The process that watched over the kernel was killed, and the kernel with it.",
+    Ending.START_FAILED: "The kernel could not be started.",
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """One placement as its backend sees it now.
+
+    ``exit_code`` is negative for a signal, as in ``subprocess``; ``message`` is for a person.
+    """
+
+    placement_id: str
+    state: PlacementState
+    exit_code: int | None = None
+    reason: Ending | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Health:
+    ok: bool
+    message: str = ""
+
+
+class Backend(ABC):
+    """A kind of place where kernels run.
+
+    All methods block and are called from the control plane's bounded backend threads, several at once, never from the
+    event loop and never inside a database transaction. Failures are ``core.errors.BackendError`` and its kin, the
+    provider's own error attached as cause.
+
+    ``testing.backend_contract.BackendContract`` says the same as tests.
+    """
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def start(self, request: StartRequest) -> Placed:
+        """Start the kernel and return once it listens.
+
+        Called by ``leases`` when a lease provisions, after the placement was committed, and again with the same
+        request when a crash or a lost answer left in doubt whether the first call arrived: the second call returns
+        what the first one started. A placement that was stopped or has ended is never started again.
+
+        Raises
+        ------
+        Refused
+            The place can't start it, and asking again won't help: no such folder or kernelspec, a kernel that dies
+            at once, an id that has ended, a ``paid_until`` that has passed.
+        NoCapacity
+            There is no room now.
+        SkipPlace
+            It took too long; whatever was begun is stopped.
+        """
+
+    @abstractmethod
+    def look(self, placement_id: str) -> Look:
+        """Tell how one placement is. Called by the watch over running leases, about once a second each."""
+
+    @abstractmethod
+    def interrupt(self, placement_id: str) -> None:
+        """Interrupt the running cell. Called when the user presses stop, and before the closing capture.
+
+        Raises ``NotFound`` for an unknown placement and ``Refused`` for one that has ended.
+        """
+
+    @abstractmethod
+    def stop(self, placement_id: str, grace_seconds: float = 2.0) -> None:
+        """End the kernel and everything that it started; return when all of it is gone.
+
+        Called when a lease closes or its placement moves, and by the reconciler for what nobody owns. Stopping what
+        has ended, or what was never started, is fine; the latter keeps a late ``start`` from starting it.
+
+        Raises ``NotYetEnded`` if something resists beyond the grace and a few seconds more.
+        """
+
+    @abstractmethod
+    def renew(self, placement_id: str, paid_until: datetime) -> None:
+        """Move the moment at which the placement is ended unless renewed again, later or earlier.
+
+        Called by the meter well before that moment. Raises ``NotFound`` or, when it has ended, ``Refused``.
+        """
+
+    @abstractmethod
+    def list_placements(self) -> list[Look]:
+        """List every placement that may still hold anything, found by label, whoever started it.
+
+        Called by the reconciler at the start of the control plane and at intervals; it stops what no open lease owns.
+        """
+
+    @abstractmethod
+    def health(self) -> Health:
+        """Tell whether a start has a chance, cheaply. Called before offers are made and by the health page."""
+
+    def close(self) -> None:  # noqa: B027 - a backend without threads has nothing to let go of
+        """Let go of threads and of what nobody leased. Running placements go on. Called when the server stops."""
+
+
+@runtime_checkable
+class WarmPool(Protocol):
+    """A backend that keeps started kernels ready. Nobody is billed for those that nobody leased."""
+
+    def prepare(self, count: int) -> None:
+        """Keep ``count`` kernels ready from now on, without waiting for them; 0 lets them go."""
+
+    @property
+    def warm_count(self) -> int:
+        """How many could be taken over this moment."""

@@ -1,0 +1,205 @@
+"""Start an ipykernel, at once for a placement or as a standby that becomes one in a few milliseconds.
+
+Run as ``python standby.py CONNECTION_FILE`` or ``python standby.py --standby CONNECTION_FILE``, by a supervisor. It
+needs the standard library and ipykernel, nothing of ours, so any Python that has a kernel can run it.
+
+A standby is a whole kernel that has run nothing yet. It listens on ``adopt.sock`` beside its connection file, a
+directory that only its owner can enter, and takes one message that shows the secret in ``adopt.secret``:
+
+    {"secret", "directory", "environment", "cwd", "session_key"}  ->  {"ok": true, "pid", "python_version"}
+
+It then has the environment, folder and signing key of the placement, as if it had been started with them. What a
+Python reads only at its start (PYTHON*, LD_*) it can't take over; whoever asks must not ask for that.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import os
+import platform
+import socket
+import struct
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+if sys.path and sys.path[0] == os.path.dirname(os.path.abspath(__file__)):
+    del sys.path[0]  # what lies beside this file must not shadow what the user imports
+
+import zmq
+from ipykernel.heartbeat import Heartbeat
+from ipykernel.kernelapp import IPKernelApp
+from tornado.ioloop import IOLoop
+
+MESSAGE_BYTES_MAX = 1024 * 1024
+MESSAGE_SECONDS_MAX = 2.0
+REFUSALS_MAX = 3
+"""A secret of 256 bits is not guessed; who tries four times is not who we wait for, and the standby gives up."""
+
+
+class BoundHeartbeat(Heartbeat):
+    """A heartbeat whose port is bound when it is chosen: ipykernel's own closes it in between, and may lose it."""
+
+    def pick_port(self) -> int:
+        self.socket = self.context.socket(zmq.ROUTER)
+        self.socket.linger = 1000
+        self.port = self.socket.bind_to_random_port(f"{self.transport}://{self.ip}")
+        return self.port
+
+    def run(self) -> None:
+        while True:
+            try:
+                zmq.proxy(self.socket, self.socket)
+                return
+            except zmq.ZMQError as problem:
+                if problem.errno == zmq.ETERM:
+                    self.socket.close()
+                    return
+                if problem.errno == zmq.ENOTSOCK:
+                    return
+                # Anything else is a signal that interrupted the wait.
+
+
+class LeasedKernelApp(IPKernelApp):
+    """ipykernel, with all ports bound without a race and, as a standby, with its start-up code left for later."""
+
+    is_standby = False
+
+    def init_heartbeat(self) -> None:
+        self.heartbeat = BoundHeartbeat(zmq.Context(), (self.transport, self.ip, self.hb_port))
+        self.hb_port = self.heartbeat.port
+        self.heartbeat.start()
+
+    def init_code(self) -> None:
+        if not self.is_standby:
+            super().init_code()
+
+    def start(self) -> None:
+        if self.is_standby:
+            self.is_standby = False
+            Adoption(self).listen()
+        super().start()
+
+    def adopt(self, request: dict[str, Any]) -> None:
+        """Become the kernel of a placement. Runs in the main thread, which has run nobody's code yet."""
+        environment = request["environment"]
+        os.chdir(request["cwd"])
+        os.environ.clear()
+        os.environ.update(environment)
+        time.tzset()
+        shell = self.shell
+        shell.init_environment()
+        os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+        shell.starting_dir = os.getcwd()
+        shell.history_manager.dir_hist[:] = [Path.cwd()]  # `_dh` in the namespace is this very list
+        if "JPY_SESSION_NAME" in environment:
+            shell.user_ns["__session__"] = environment["JPY_SESSION_NAME"]
+        # One Session object signs for shell, control, stdin, iopub, the streams and the display hook.
+        self.session.key = request["session_key"].encode("ascii")
+        self.session.digest_history.clear()
+        self.connection_file = os.path.join(request["directory"], "connection.json")
+        self.write_connection_file()
+        pretend_to_be_launcher(self.connection_file)
+        super().init_code()  # the user's own start-up files, which may look at the folder and the environment
+
+
+class Adoption:
+    """The standby's ear, on the main event loop."""
+
+    def __init__(self, app: LeasedKernelApp) -> None:
+        self.app = app
+        self.directory = os.path.dirname(app.abs_connection_file)
+        with open(os.path.join(self.directory, "adopt.secret"), encoding="ascii") as file:
+            self.secret = file.read().strip()
+        self.refusals = 0
+        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+
+    def listen(self) -> None:
+        # A socket's path holds only 107 bytes, less than many a folder has: the name is resolved in /proc instead.
+        directory = os.open(self.directory, os.O_PATH | os.O_DIRECTORY)
+        self.listener.bind(f"/proc/self/fd/{directory}/.adopt.sock")
+        os.chmod(f"/proc/self/fd/{directory}/.adopt.sock", 0o600)
+        self.listener.listen(4)
+        self.listener.setblocking(False)
+        # Renamed only now, so that who sees the name can connect.
+        os.rename(".adopt.sock", "adopt.sock", src_dir_fd=directory, dst_dir_fd=directory)
+        os.close(directory)
+        IOLoop.current().add_handler(self.listener, self._on_connection, IOLoop.READ)
+
+    def _on_connection(self, _fd: Any, _events: Any) -> None:
+        try:
+            connection, _ = self.listener.accept()
+        except OSError:
+            return
+        with connection:
+            connection.settimeout(MESSAGE_SECONDS_MAX)
+            try:
+                request = self._trusted_request(connection)
+            except Exception as problem:
+                _reply(connection, {"ok": False, "message": str(problem)})
+                self.refusals += 1
+                if self.refusals > REFUSALS_MAX:
+                    os._exit(1)
+                return
+            try:
+                self.app.adopt(request)
+            except Exception as problem:
+                _reply(connection, {"ok": False, "message": f"{type(problem).__name__}: {problem}"})
+                os._exit(1)  # half of one thing and half of another is no kernel
+            IOLoop.current().remove_handler(self.listener)
+            self.listener.close()
+            _reply(connection, {"ok": True, "pid": os.getpid(), "python_version": platform.python_version()})
+
+    def _trusted_request(self, connection: socket.socket) -> dict[str, Any]:
+        _, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        if uid != os.getuid():
+            raise PermissionError("only the kernel's own user may take it over")
+        request = json.loads(_read_line(connection))
+        if not hmac.compare_digest(str(request.get("secret", "")).encode(), self.secret.encode()):
+            raise PermissionError("the secret is wrong")
+        return request
+
+
+def _reply(connection: socket.socket, answer: dict[str, Any]) -> None:
+    try:
+        connection.sendall(json.dumps(answer).encode() + b"\n")
+    except OSError:
+        pass  # who asked is gone; whether it took place is seen by the key in the connection file
+
+
+def _read_line(connection: socket.socket) -> bytes:
+    line = bytearray()
+    while not line.endswith(b"\n"):
+        part = connection.recv(65536)
+        if not part or len(line) > MESSAGE_BYTES_MAX:
+            raise ValueError("a message ends with a line feed within a megabyte")
+        line += part
+    return bytes(line)
+
+
+def pretend_to_be_launcher(connection_file: str) -> None:
+    """Give the user the ``sys.argv`` that kernels have: notebooks parse it, and expect that ``-f``."""
+    sys.argv = ["ipykernel_launcher.py", "-f", connection_file]
+
+
+def main() -> None:
+    arguments = sys.argv[1:]
+    LeasedKernelApp.is_standby = arguments[0] == "--standby"
+    if LeasedKernelApp.is_standby:
+        del arguments[0]
+    connection_file, *others = arguments
+    version = os.open(
+        os.path.join(os.path.dirname(connection_file), "python_version"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600
+    )
+    with open(version, "w", encoding="ascii") as file:
+        file.write(platform.python_version())
+    pretend_to_be_launcher(connection_file)
+    app = LeasedKernelApp.instance()
+    app.initialize(["-f", connection_file, *others])
+    app.start()
+
+
+if __name__ == "__main__":
+    main()
