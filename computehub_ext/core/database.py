@@ -61,6 +61,8 @@ class Database:
         self.url = make_url(url)
         self._clock = clock or SystemClock()
         self._writer: GroupWriter | None = None
+        self._write_engine: Engine
+        self._read_engine: Engine
         self._closed = False
         self._slow_lane = threading.Lock()
         match self.url.get_backend_name():
@@ -89,7 +91,7 @@ class Database:
         if unit.emitted:
             self._deliverer.wake()
         unit.committed()
-        return result  # type: ignore[no-any-return]
+        return result
 
     def read(self, work: Callable[[Unit], T]) -> T:
         """Run ``work`` on one unchanging view of what is committed."""

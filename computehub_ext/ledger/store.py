@@ -1,0 +1,418 @@
+"""The books as tables.
+
+``journal_entries`` and ``postings`` are only ever added to; the sums in ``accounts`` and ``balances`` change in the
+same transaction, and ``verify`` recomputes them. The checks are the last guard: whatever the code above does wrong, no
+available balance is stored below its floor, and no hold is drawn beyond its amount. Accounts without a floor (the
+system's) keep no sums, or every write of everybody would queue up for one row; theirs are added up when asked.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    Row,
+    String,
+    Table,
+    UniqueConstraint,
+    bindparam,
+    func,
+    literal,
+    select,
+    text,
+    tuple_,
+    union_all,
+)
+
+from computehub_ext.core.database import Unit, UtcDateTime, metadata
+from computehub_ext.ledger.model import (
+    Balance,
+    EntryKind,
+    Hold,
+    HoldState,
+    JournalEntry,
+    Origin,
+    Posting,
+    StatementLine,
+)
+
+_ID, _ACCOUNT_ID = String(40), String(80)
+
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("id", _ACCOUNT_ID, primary_key=True),
+    Column("floor_microcredits", BigInteger),
+    Column("posted_microcredits", BigInteger, nullable=False),
+    Column("held_microcredits", BigInteger, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    CheckConstraint(
+        "floor_microcredits IS NULL OR posted_microcredits - held_microcredits >= floor_microcredits", name="floor"
+    ),
+    CheckConstraint("held_microcredits >= 0", name="held"),
+)
+
+balances = Table(
+    "balances",
+    metadata,
+    Column("account_id", _ACCOUNT_ID, ForeignKey(accounts.c.id), primary_key=True),
+    Column("origin", String(16), primary_key=True),
+    Column("posted_microcredits", BigInteger, nullable=False),
+)
+
+holds = Table(
+    "holds",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("account_id", _ACCOUNT_ID, ForeignKey(accounts.c.id), nullable=False, index=True),
+    Column("state", String(8), nullable=False),
+    Column("amount_microcredits", BigInteger, nullable=False),
+    Column("drawn_microcredits", BigInteger, nullable=False),
+    Column("memo", String(500), nullable=False),
+    Column("opened_at", UtcDateTime, nullable=False),
+    Column("closed_at", UtcDateTime),
+    CheckConstraint("drawn_microcredits >= 0 AND drawn_microcredits <= amount_microcredits", name="drawn"),
+    CheckConstraint("(state = 'closed') = (closed_at IS NOT NULL)", name="closed"),
+)
+
+# What was done to a hold, with the state that it was left in: the first answer to its key.
+hold_changes = Table(
+    "hold_changes",
+    metadata,
+    Column("hold_id", _ID, ForeignKey(holds.c.id), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("account_id", _ACCOUNT_ID, ForeignKey(accounts.c.id), nullable=False),
+    Column("verb", String(16), nullable=False),
+    Column("key", String(200)),
+    Column("input_hash", String(80), nullable=False),
+    Column("state", String(8), nullable=False),
+    Column("amount_microcredits", BigInteger, nullable=False),
+    Column("drawn_microcredits", BigInteger, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    UniqueConstraint("account_id", "key"),
+)
+
+journal_entries = Table(
+    "journal_entries",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("account_id", _ACCOUNT_ID, ForeignKey(accounts.c.id), nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("memo", String(500), nullable=False),
+    Column("key", String(200), nullable=False),
+    Column("input_hash", String(80), nullable=False),
+    Column("hold_id", _ID, ForeignKey(holds.c.id), index=True),
+    Column("reverses_id", _ID, ForeignKey("journal_entries.id"), unique=True),
+    # Keys are each account's own: two people who choose the same one don't meet.
+    UniqueConstraint("account_id", "key"),
+)
+
+postings = Table(
+    "postings",
+    metadata,
+    Column("entry_id", _ID, ForeignKey(journal_entries.c.id), primary_key=True),
+    Column("line", Integer, primary_key=True),
+    Column("account_id", _ACCOUNT_ID, ForeignKey(accounts.c.id), nullable=False),
+    Column("origin", String(16), nullable=False),
+    Column("amount_microcredits", BigInteger, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    CheckConstraint("amount_microcredits <> 0", name="amount"),
+    Index(None, "account_id", "at", "entry_id"),
+)
+
+# Statements are built once: a statement made anew for each call would cost more than SQLite takes to run it.
+_OPEN_ACCOUNT = text(
+    "INSERT INTO accounts (id, floor_microcredits, posted_microcredits, held_microcredits, created_at)"
+    " VALUES (:id, :floor, 0, 0, :now) ON CONFLICT (id) DO NOTHING"
+).bindparams(bindparam("now", type_=UtcDateTime), bindparam("floor", type_=BigInteger))
+_ADD_BALANCE = text(
+    "INSERT INTO balances (account_id, origin, posted_microcredits) VALUES (:account_id, :origin, :amount)"
+    " ON CONFLICT (account_id, origin) DO UPDATE"
+    " SET posted_microcredits = balances.posted_microcredits + excluded.posted_microcredits"
+)
+_CHANGE_ACCOUNT = (
+    accounts.update()
+    .where(
+        accounts.c.id == bindparam("account_id"),
+        accounts.c.floor_microcredits.is_not(None),
+        accounts.c.posted_microcredits + bindparam("posted") - accounts.c.held_microcredits - bindparam("held")
+        >= accounts.c.floor_microcredits,
+    )
+    .values(
+        posted_microcredits=accounts.c.posted_microcredits + bindparam("posted"),
+        held_microcredits=accounts.c.held_microcredits + bindparam("held"),
+    )
+)
+_BALANCE = (
+    select(accounts.c.floor_microcredits, accounts.c.posted_microcredits, accounts.c.held_microcredits,
+           balances.c.origin, balances.c.posted_microcredits.label("of_origin"))
+    .select_from(accounts.outerjoin(balances, balances.c.account_id == accounts.c.id))
+    .where(accounts.c.id == bindparam("account_id"))
+)  # fmt: skip
+_SUMS = (
+    select(postings.c.origin, func.sum(postings.c.amount_microcredits).label("amount"))
+    .where(postings.c.account_id == bindparam("account_id"))
+    .group_by(postings.c.origin)
+)
+_BY_ORIGIN = select(balances.c.origin, balances.c.posted_microcredits).where(
+    balances.c.account_id == bindparam("account_id")
+)
+_FIND_KEY = union_all(
+    select(literal("entry").label("kind"), journal_entries.c.id, literal(0).label("number"),
+           journal_entries.c.input_hash)
+    .where(journal_entries.c.account_id == bindparam("account_id"), journal_entries.c.key == bindparam("key")),
+    select(literal("hold"), hold_changes.c.hold_id, hold_changes.c.number, hold_changes.c.input_hash)
+    .where(hold_changes.c.account_id == bindparam("account_id"), hold_changes.c.key == bindparam("key")),
+)  # fmt: skip
+_HOLD = select(holds).where(holds.c.id == bindparam("hold_id"))
+_ADD_HOLD = holds.insert()
+_SAVE_HOLD = (
+    holds.update()
+    .where(holds.c.id == bindparam("hold_id"), holds.c.state == HoldState.OPEN.value)
+    .values(
+        state=bindparam("new_state"),
+        amount_microcredits=bindparam("amount"),
+        drawn_microcredits=bindparam("drawn"),
+        closed_at=bindparam("closed"),
+    )
+)
+_DRAW_HOLD = (
+    holds.update()
+    .where(holds.c.id == bindparam("hold_id"), holds.c.state == HoldState.OPEN.value)
+    .values(drawn_microcredits=holds.c.drawn_microcredits + bindparam("amount"))
+)
+_ADD_CHANGE = hold_changes.insert().values(
+    number=select(func.count()).where(hold_changes.c.hold_id == bindparam("of_hold")).scalar_subquery()
+)
+_CHANGE = select(hold_changes).where(
+    hold_changes.c.hold_id == bindparam("hold_id"), hold_changes.c.number == bindparam("nth")
+)
+_ENTRY = select(journal_entries).where(journal_entries.c.id == bindparam("entry_id"))
+_POSTINGS = select(postings).where(postings.c.entry_id == bindparam("entry_id")).order_by(postings.c.line)
+_ADD_ENTRY = journal_entries.insert()
+_ADD_POSTINGS = postings.insert()
+_REVERSAL_OF = select(journal_entries.c.id).where(journal_entries.c.reverses_id == bindparam("entry_id"))
+
+
+def open_account(unit: Unit, account_id: str, floor_microcredits: int | None, now: datetime) -> None:
+    """Add the account unless it is there."""
+    unit.connection.execute(_OPEN_ACCOUNT, {"id": account_id, "floor": floor_microcredits, "now": now})
+
+
+def find_key(unit: Unit, account_id: str, key: str) -> Row[Any] | None:
+    """What was done under ``key``: ``kind`` ("entry" or "hold"), ``id``, ``number``, ``input_hash``."""
+    return unit.connection.execute(_FIND_KEY, {"account_id": account_id, "key": key}).first()
+
+
+def change_account(unit: Unit, account_id: str, *, posted: int = 0, held: int = 0) -> bool:
+    """Add to what is posted and held, unless that would leave less than the floor."""
+    values = {"account_id": account_id, "posted": posted, "held": held}
+    return unit.connection.execute(_CHANGE_ACCOUNT, values).rowcount == 1
+
+
+def add_balance(unit: Unit, account_id: str, origin: Origin, amount: int) -> None:
+    unit.connection.execute(_ADD_BALANCE, {"account_id": account_id, "origin": origin.value, "amount": amount})
+
+
+def by_origin(unit: Unit, account_id: str) -> dict[Origin, int]:
+    rows = unit.connection.execute(_BY_ORIGIN, {"account_id": account_id})
+    return {Origin(origin): posted for origin, posted in rows}
+
+
+def balance(unit: Unit, account_id: str) -> tuple[Balance, int | None]:
+    """The balance and the floor; zeros for an account that nobody opened."""
+    rows = unit.connection.execute(_BALANCE, {"account_id": account_id}).all()
+    amounts = dict.fromkeys(Origin, 0)
+    if not rows:
+        return Balance(0, 0, amounts), 0
+    if rows[0].floor_microcredits is None:
+        sums = unit.connection.execute(_SUMS, {"account_id": account_id})
+        amounts |= {Origin(row.origin): int(row.amount) for row in sums}  # PostgreSQL sums integers to a Decimal
+        return Balance(sum(amounts.values()), 0, amounts), None
+    amounts |= {Origin(row.origin): row.of_origin for row in rows if row.origin is not None}
+    return Balance(rows[0].posted_microcredits, rows[0].held_microcredits, amounts), rows[0].floor_microcredits
+
+
+def hold(unit: Unit, hold_id: str) -> Hold | None:
+    row = unit.connection.execute(_HOLD, {"hold_id": hold_id}).first()
+    return _hold(row) if row else None
+
+
+def _hold(row: Row[Any]) -> Hold:
+    return Hold(
+        row.id,
+        row.account_id,
+        HoldState(row.state),
+        row.amount_microcredits,
+        row.drawn_microcredits,
+        row.memo,
+        row.opened_at,
+        row.closed_at,
+    )
+
+
+def hold_after(unit: Unit, hold_id: str, number: int) -> Hold:
+    """The hold as its change ``number`` left it."""
+    now = unit.connection.execute(_HOLD, {"hold_id": hold_id}).one()
+    then = unit.connection.execute(_CHANGE, {"hold_id": hold_id, "nth": number}).one()
+    state = HoldState(then.state)
+    closed_at = then.at if state is HoldState.CLOSED else None
+    return Hold(
+        hold_id,
+        now.account_id,
+        state,
+        then.amount_microcredits,
+        then.drawn_microcredits,
+        now.memo,
+        now.opened_at,
+        closed_at,
+    )
+
+
+def add_hold(unit: Unit, hold: Hold) -> None:
+    unit.connection.execute(
+        _ADD_HOLD,
+        {
+            "id": hold.id,
+            "account_id": hold.account_id,
+            "state": hold.state.value,
+            "amount_microcredits": hold.amount_microcredits,
+            "drawn_microcredits": hold.drawn_microcredits,
+            "memo": hold.memo,
+            "opened_at": hold.opened_at,
+        },
+    )
+
+
+def save_hold(unit: Unit, hold: Hold) -> None:
+    """Store a hold that was open until now."""
+    values = {
+        "hold_id": hold.id,
+        "new_state": hold.state.value,
+        "amount": hold.amount_microcredits,
+        "drawn": hold.drawn_microcredits,
+        "closed": hold.closed_at,
+    }
+    saved = unit.connection.execute(_SAVE_HOLD, values).rowcount
+    assert saved == 1, "a hold that was open in this transaction stays so"
+
+
+def draw_hold(unit: Unit, hold_id: str, amount: int) -> bool:
+    return unit.connection.execute(_DRAW_HOLD, {"hold_id": hold_id, "amount": amount}).rowcount == 1
+
+
+def add_change(unit: Unit, hold: Hold, *, verb: str, key: str | None, input_hash: str, now: datetime) -> None:
+    unit.connection.execute(
+        _ADD_CHANGE,
+        {
+            "hold_id": hold.id,
+            "of_hold": hold.id,
+            "account_id": hold.account_id,
+            "verb": verb,
+            "key": key,
+            "input_hash": input_hash,
+            "state": hold.state.value,
+            "amount_microcredits": hold.amount_microcredits,
+            "drawn_microcredits": hold.drawn_microcredits,
+            "at": now,
+        },
+    )
+
+
+def entry(unit: Unit, entry_id: str) -> JournalEntry | None:
+    row = unit.connection.execute(_ENTRY, {"entry_id": entry_id}).first()
+    if row is None:
+        return None
+    lines = unit.connection.execute(_POSTINGS, {"entry_id": entry_id})
+    return JournalEntry(
+        row.id,
+        EntryKind(row.kind),
+        row.account_id,
+        row.at,
+        row.memo,
+        row.key,
+        row.hold_id,
+        row.reverses_id,
+        tuple(Posting(line.account_id, Origin(line.origin), line.amount_microcredits) for line in lines),
+    )
+
+
+def is_reversed(unit: Unit, entry_id: str) -> bool:
+    return unit.connection.execute(_REVERSAL_OF, {"entry_id": entry_id}).first() is not None
+
+
+def add_entry(unit: Unit, entry: JournalEntry, input_hash: str) -> None:
+    unit.connection.execute(
+        _ADD_ENTRY,
+        {
+            "id": entry.id,
+            "kind": entry.kind.value,
+            "account_id": entry.account_id,
+            "at": entry.at,
+            "memo": entry.memo,
+            "key": entry.key,
+            "input_hash": input_hash,
+            "hold_id": entry.hold_id,
+            "reverses_id": entry.reverses_id,
+        },
+    )
+    unit.connection.execute(
+        _ADD_POSTINGS,
+        [
+            {
+                "entry_id": entry.id,
+                "line": line,
+                "account_id": posting.account_id,
+                "origin": posting.origin.value,
+                "amount_microcredits": posting.amount_microcredits,
+                "at": entry.at,
+            }
+            for line, posting in enumerate(entry.postings)
+        ],
+    )
+
+
+def statement(unit: Unit, account_id: str, before: tuple[datetime, str] | None, limit: int) -> list[StatementLine]:
+    """The newest ``limit`` entries of an account older than ``before``, one line for each entry."""
+    own = postings.c.account_id == account_id
+    page = select(postings.c.at, postings.c.entry_id).where(own).distinct()
+    if before is not None:
+        moment = literal(before[0], UtcDateTime)
+        page = page.where(tuple_(postings.c.at, postings.c.entry_id) < tuple_(moment, literal(before[1])))
+    chosen = page.order_by(postings.c.at.desc(), postings.c.entry_id.desc()).limit(limit).subquery()
+    entries = journal_entries
+    rows = unit.connection.execute(
+        select(entries, postings.c.origin, postings.c.amount_microcredits)
+        .select_from(
+            chosen.join(entries, entries.c.id == chosen.c.entry_id).join(postings, postings.c.entry_id == entries.c.id)
+        )
+        .where(own)
+        .order_by(entries.c.at.desc(), entries.c.id.desc(), postings.c.line)
+    )
+    of_entry: dict[str, list[Row[Any]]] = {}
+    for row in rows:
+        of_entry.setdefault(row.id, []).append(row)
+    return [_line(lines) for lines in of_entry.values()]
+
+
+def _line(rows: list[Row[Any]]) -> StatementLine:
+    first = rows[0]
+    amounts = {Origin(row.origin): row.amount_microcredits for row in rows}
+    return StatementLine(
+        first.id,
+        first.at,
+        EntryKind(first.kind),
+        sum(amounts.values()),
+        first.memo,
+        Origin(first.origin) if len(amounts) == 1 else None,
+        amounts,
+        first.hold_id,
+    )
