@@ -99,7 +99,7 @@ class Placed:
     python_version: str
 
 
-class PlacementState(StrEnum):
+class LookState(StrEnum):
     STARTING = "starting"
     RUNNING = "running"
     ENDED = "ended"
@@ -136,14 +136,16 @@ ENDINGS: dict[Ending, str] = {
 class Look:
     """One placement as its backend sees it now.
 
-    ``exit_code`` is negative for a signal, as in ``subprocess``; ``message`` is for a person.
+    ``exit_code`` is negative for a signal, as in ``subprocess``; ``message`` is for a person; ``ended_at`` is when the
+    place saw the end, which for a lost supervisor may be long after.
     """
 
     placement_id: str
-    state: PlacementState
+    state: LookState
     exit_code: int | None = None
     reason: Ending | None = None
     message: str = ""
+    ended_at: datetime | None = None
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,7 @@ class LeasedKernelApp(IPKernelApp):
         os.environ.clear()
         os.environ.update(environment)
         time.tzset()
-        shell = self.shell
+        shell: Any = self.shell
         shell.init_environment()
         os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
         shell.starting_dir = os.getcwd()

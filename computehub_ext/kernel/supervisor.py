@@ -43,9 +43,6 @@ _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _SECRETS = ("request.json", "connection.json", "adopt.secret", "adopt.sock")
 
 
-# What ``/proc`` tells about processes; the local backend uses these as well.
-
-
 def stat_of(pid: int) -> tuple[str, int, int] | None:
     """Return ``(state, parent pid, start time in ticks since boot)``, or None if there is no such process."""
     try:
@@ -55,16 +52,6 @@ def stat_of(pid: int) -> tuple[str, int, int] | None:
     except OSError:
         return None
     return fields[0].decode(), int(fields[1]), int(fields[19])
-
-
-def start_time(pid: int) -> int | None:
-    """Return a living process's start time, which tells it from a later one with the same pid."""
-    stat = stat_of(pid)
-    return None if stat is None or stat[0] in "ZX" else stat[2]
-
-
-def is_same(pid: int, started: int) -> bool:
-    return start_time(pid) == started
 
 
 def descendants(root: int) -> list[int]:

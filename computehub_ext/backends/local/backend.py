@@ -13,7 +13,7 @@ from pathlib import Path
 
 from computehub_ext.core.errors import NotFound, NotYetEnded, Refused, SkipPlace
 
-from ..model import ENDINGS, Backend, Ending, Health, Look, Placed, PlacementState, StartRequest, check_placement_id
+from ..model import ENDINGS, Backend, Ending, Health, Look, LookState, Placed, StartRequest, check_placement_id
 from .directory import PlacementDirectory
 from .environment import a_standby_can_take, for_placement
 from .launch import Command, Launcher
@@ -97,7 +97,7 @@ class LocalBackend(Backend):
                 directory.pay(request.paid_until)
                 self._adopt_or_end(directory, request, environment)
             return directory
-        elif self._look_at(directory).state is PlacementState.ENDED:
+        elif self._look_at(directory).state is LookState.ENDED:
             raise self._refusal(directory)
         else:
             # The server was killed after it made the directory and before it started the supervisor.
@@ -183,26 +183,27 @@ class LocalBackend(Backend):
         directory = self._directory(placement_id)
         if not directory.exists():
             if placement_id in labelled(self._launcher.owner).values():
-                return Look(placement_id, PlacementState.RUNNING, message="Found by its label; its record is gone.")
-            return Look(placement_id, PlacementState.UNKNOWN)
+                return Look(placement_id, LookState.RUNNING, message="Found by its label; its record is gone.")
+            return Look(placement_id, LookState.UNKNOWN)
         return self._look_at(directory)
 
     def _look_at(self, directory: PlacementDirectory) -> Look:
         placement_id = directory.path.name
         if directory.read("end.json") is None and directory.is_watched():
-            state = PlacementState.STARTING if directory.connection() is None else PlacementState.RUNNING
+            state = LookState.STARTING if directory.connection() is None else LookState.RUNNING
             return Look(placement_id, state)
         end = directory.read("end.json")  # again: a supervisor writes it, then lets go of its lock
         if end is None:
             if directory.process("supervisor") is None:
-                return Look(placement_id, PlacementState.UNKNOWN, message="Its start was begun and given up.")
+                return Look(placement_id, LookState.UNKNOWN, message="Its start was begun and given up.")
             # The kernel died with its supervisor; what the kernel had started did not.
             kill_labelled(self._launcher.owner, {placement_id, directory.label()})
             directory.end(Ending.SUPERVISOR_LOST, -signal.SIGKILL)
             end = directory.read("end.json")
             assert end is not None
         reason = Ending(end["reason"])
-        return Look(placement_id, PlacementState.ENDED, end["exit_code"], reason, ENDINGS[reason])
+        ended_at = datetime.fromtimestamp(end["at"], UTC)
+        return Look(placement_id, LookState.ENDED, end["exit_code"], reason, ENDINGS[reason], ended_at)
 
     def list_placements(self) -> list[Look]:
         self._launcher.reap()
@@ -210,13 +211,13 @@ class LocalBackend(Backend):
         for path in sorted(self._placements.iterdir()):
             directory = PlacementDirectory(path)
             look = self._look_at(directory)
-            if look.state in (PlacementState.STARTING, PlacementState.RUNNING):
+            if look.state in (LookState.STARTING, LookState.RUNNING):
                 looks.append(look)
                 known |= {path.name, directory.label()}
             elif time.time() - (directory.ended_at() or time.time()) > _ENDED_KEPT_SECONDS:
                 directory.remove()
         for label in sorted(set(labelled(self._launcher.owner).values()) - known):
-            looks.append(Look(label, PlacementState.RUNNING, message="Found by its label; its record is gone."))
+            looks.append(Look(label, LookState.RUNNING, message="Found by its label; its record is gone."))
         return looks
 
     # Acting
@@ -250,7 +251,7 @@ class LocalBackend(Backend):
                     os.close(made[1])
             elif directory.is_watched():
                 self._ask_to_end(directory, grace_seconds)
-            elif self._look_at(directory).state is not PlacementState.ENDED:
+            elif self._look_at(directory).state is not LookState.ENDED:
                 directory.end(Ending.STOPPED, None)
         deadline = time.monotonic() + grace_seconds + _STOP_SECONDS_MAX
         while directory.is_watched():
@@ -311,7 +312,7 @@ class LocalBackend(Backend):
         directory = self._directory(placement_id)
         if not directory.exists():
             raise NotFound("There is no such placement here.", placement_id=placement_id)
-        if self._look_at(directory).state in (PlacementState.ENDED, PlacementState.UNKNOWN):
+        if self._look_at(directory).state in (LookState.ENDED, LookState.UNKNOWN):
             raise self._refusal(directory)
         return directory
 

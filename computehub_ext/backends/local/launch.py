@@ -14,12 +14,11 @@ from datetime import datetime
 from pathlib import Path
 
 from computehub_ext.core.errors import Refused
-from computehub_ext.kernel import supervisor
 
 from .directory import PlacementDirectory
 from .environment import LABEL, OWNER, PASSED_ON, passed_on
 
-_KERNEL_WING = Path(supervisor.__file__).parent
+_KERNEL_WING = Path(__file__).resolve().parents[2] / "kernel"  # programs that we start, not modules that we import
 _SUPERVISOR, _STANDBY = str(_KERNEL_WING / "supervisor.py"), str(_KERNEL_WING / "standby.py")
 _LOCK_FD = 3
 

@@ -154,11 +154,11 @@ class WarmKernels:
     def close(self) -> None:
         with self._lock:
             self._closed, self.wanted = True, 0
-            thread, standbys = self._thread, self._standbys
-            self._standbys = []
         self._wake.set()
-        if thread is not None:
-            thread.join(timeout=10)
+        if self._thread is not None:
+            self._thread.join(timeout=10)
+        with self._lock:
+            standbys, self._standbys = self._standbys, []
         for standby in standbys:
             standby.end()
         deadline = time.monotonic() + 5
@@ -223,10 +223,7 @@ class WarmKernels:
             return
         standby = self._start()
         with self._lock:
-            if self._closed:
-                standby.end()
-            else:
-                self._standbys.append(standby)
+            self._standbys.append(standby)  # also when closed meanwhile: close() waits for this thread, then ends all
 
     def _start(self) -> Standby:
         assert self.command is not None
