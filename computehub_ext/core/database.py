@@ -99,7 +99,7 @@ class Database:
             raise Unavailable("The database is closed.")
         if self._is_memory:  # its only connection belongs to the writer
             assert self._writer is not None
-            return self._writer.submit(work, read_only=True)[1]  # type: ignore[no-any-return]
+            return self._writer.submit(work, read_only=True)[1]
         with self._read_engine.connect() as connection, connection.begin():
             return work(Unit(connection, self._clock, read_only=True))
 

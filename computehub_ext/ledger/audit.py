@@ -118,6 +118,6 @@ def _holds(unit: Unit) -> Iterator[str]:
             yield f"Hold {hold.id} says {hold.drawn_microcredits} drawn; its draws sum to {drawn[hold.id]}."
         if not 0 <= hold.drawn_microcredits <= hold.amount_microcredits:
             yield f"Hold {hold.id} is drawn beyond its amount."
-        change = latest.get(hold.id)
-        if change is None or (change.state, change.amount_microcredits) != (hold.state, hold.amount_microcredits):
+        last = latest.get(hold.id)
+        if last is None or (last.state, last.amount_microcredits) != (hold.state, hold.amount_microcredits):
             yield f"Hold {hold.id} is not as its last change left it."

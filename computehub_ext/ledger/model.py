@@ -213,7 +213,7 @@ def check_key(key: str) -> None:
         raise Invalid(f"A key has 1 to {KEY_LENGTH_MAX} printable characters.", field="key")
 
 
-def storable(memo: str) -> str:
+def storable(memo: str, length_max: int = MEMO_LENGTH_MAX) -> str:
     """The memo as both databases can keep it. Cut rather than refused: a long file name must not stop a meter."""
     memo = memo.replace("\0", "").encode("utf-8", "replace").decode("utf-8")
-    return memo if len(memo) <= MEMO_LENGTH_MAX else memo[: MEMO_LENGTH_MAX - 1] + "…"
+    return memo if len(memo) <= length_max else memo[: length_max - 1] + "…"

@@ -1,0 +1,1 @@
+"""Who uses this, what their kernels may spend unasked, and what they approved beyond it."""
