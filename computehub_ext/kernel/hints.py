@@ -1,0 +1,103 @@
+"""A cell that died of the GPU's memory is told so in words, with what helps."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from .report import Commands, Note, Page, Table
+from .wording import size_in_words
+
+_TYPES = {
+    "OutOfMemoryError": ("torch", "cupy"),
+    "ResourceExhaustedError": ("tensorflow",),
+}
+_SAYINGS = (
+    "cuda out of memory",
+    "cuda_error_out_of_memory",
+    "cudaerrormemoryallocation",
+    "cublas_status_alloc_failed",
+    "resource_exhausted: out of memory",
+    "hip out of memory",
+)
+CHAIN_MAX = 8
+NAMES_MAX = 5
+
+
+def is_gpu_memory_error(error: BaseException | None) -> bool:
+    """Whether an exception, or one that led to it, says that the GPU's memory was full."""
+    for _ in range(CHAIN_MAX):
+        if error is None:
+            return False
+        for kind in type(error).__mro__:
+            if kind.__module__.split(".")[0] in _TYPES.get(kind.__name__, ()):
+                return True
+        if isinstance(error, (RuntimeError, MemoryError)) or "cuda" in type(error).__module__.lower():
+            said = str(error)[:4000].lower()
+            if any(saying in said for saying in _SAYINGS):
+                return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def advice(namespace: Mapping[str, Any]) -> Page:
+    """What to do about it, beginning with what is largest."""
+    page = Page("The GPU's memory was full, and the cell stopped there", tone="warning")
+    page.add(Note("The kernel and its variables are still here; nothing else was lost."))
+    largest = largest_on_gpu(namespace)
+    if largest:
+        rows = tuple((name, size_in_words(size)) for name, size in largest)
+        page.add(Table("Largest variables on the GPU", ("Name", "Size"), rows, ("Size",)))
+    rows_of_advice = [("del NAME", "lets a variable go that is not needed any more")]
+    if "torch" in sys.modules:
+        rows_of_advice += [
+            ("torch.cuda.empty_cache()", "after that, gives back what PyTorch keeps in reserve"),
+            ("with torch.no_grad():", "around code that only predicts"),
+        ]
+    rows_of_advice += [
+        ("%gpu offers", "GPUs with more memory; `%gpu off`, then `%gpu on MODEL`"),
+    ]
+    page.add(Note("A smaller batch or half precision (float16, bfloat16) needs less. Also:"))
+    return page.add(Commands("", tuple(rows_of_advice)))
+
+
+def largest_on_gpu(namespace: Mapping[str, Any]) -> list[tuple[str, int]]:
+    """Names of arrays that lie on a GPU, largest first. Looks at what values say of themselves; imports nothing."""
+    found = []
+    for name, value in list(namespace.items()):
+        if name.startswith("_"):
+            continue
+        try:
+            size = _size_on_gpu(value)
+        except Exception:  # a value's own attribute may raise anything, and this is only a hint
+            continue
+        if size:
+            found.append((name, size))
+    return sorted(found, key=lambda pair: (-pair[1], pair[0]))[:NAMES_MAX]
+
+
+def _size_on_gpu(value: Any) -> int:
+    module = type(value).__module__.split(".")[0]
+    if module == "torch":
+        if getattr(value, "is_cuda", False) is True:
+            return int(value.element_size() * value.nelement())
+        if callable(getattr(value, "parameters", None)):
+            return sum(int(p.element_size() * p.nelement()) for p in value.parameters() if p.is_cuda)
+    if module == "cupy":
+        return int(getattr(value, "nbytes", 0))
+    return 0
+
+
+def after_cell(result: Any) -> None:
+    """IPython's ``post_run_cell``: say it when it was that."""
+    if not is_gpu_memory_error(getattr(result, "error_in_exec", None)):
+        return
+    from IPython import get_ipython
+    from IPython.display import display
+
+    shell = get_ipython()
+    display(advice(shell.user_ns if shell is not None else {}))
+
+
+after_cell.computehub = True  # type: ignore[attr-defined]  # so that a newer version finds and replaces it

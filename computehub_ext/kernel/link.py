@@ -1,0 +1,241 @@
+"""One connection to ComputeHub's REST API, from inside a kernel or from the shell: urllib, a token, and time limits."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from .problems import NotConnected
+from .wording import clean
+
+URL_VARIABLE = "COMPUTEHUB_URL"
+TOKEN_VARIABLE = "COMPUTEHUB_KERNEL_TOKEN"
+KERNEL_VARIABLE = "COMPUTEHUB_KERNEL_ID"
+API_PATH = "api/computehub/v1/"
+
+ATTEMPTS_MAX = 3
+RETRY_SECONDS = 0.3
+TIMEOUT_SECONDS = 15.0
+ANSWER_BYTES_MAX = 8_000_000
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+class LinkProblem(Exception):
+    """An answer other than success, or none at all.
+
+    Parameters
+    ----------
+    message:
+        A sentence for a person, from the server where it gave one.
+    code:
+        The server's stable word for it; ``unreachable`` when no answer came.
+    details:
+        What the server added for programs.
+    status:
+        The HTTP status, 0 when no answer came.
+    """
+
+    def __init__(self, message: str, code: str, details: dict[str, Any] | None = None, status: int = 0) -> None:
+        super().__init__(message)
+        self.message, self.code, self.details, self.status = message, code, details or {}, status
+
+
+class Link:
+    """Requests to one server.
+
+    Parameters
+    ----------
+    url:
+        The API's root, ending in ``api/computehub/v1/``.
+    token:
+        A kernel's own token, or one of the server's.
+    kernel_id:
+        The kernel that the token belongs to, when it belongs to one.
+    timeout_seconds:
+        The longest that one request may take.
+    """
+
+    def __init__(
+        self, url: str, token: str, kernel_id: str | None = None, timeout_seconds: float = TIMEOUT_SECONDS
+    ) -> None:
+        self.url = url if url.endswith("/") else url + "/"
+        self.kernel_id = kernel_id
+        self.timeout_seconds = timeout_seconds
+        self._token = token
+        self._open: Any = None
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] | None = None) -> Link:
+        """Connect as this kernel, with what its server put into its environment at its start."""
+        environ = os.environ if environ is None else environ
+        url, token = environ.get(URL_VARIABLE), environ.get(TOKEN_VARIABLE)
+        if not url or not token:
+            raise NotConnected(
+                "This kernel was not started by a Jupyter server with ComputeHub, so there is no GPU to ask for. "
+                "Open the notebook through such a server, or restart the kernel if ComputeHub was installed after it."
+            )
+        return cls(url, token, environ.get(KERNEL_VARIABLE))
+
+    @property
+    def page_url(self) -> str:
+        """Where this server's ComputeHub page is, for the browser."""
+        base = self.url[: -len(API_PATH)] if self.url.endswith(API_PATH) else self.url
+        return base + "computehub/"
+
+    @property
+    def page_path(self) -> str:
+        """The same without the host: right in the browser too, where the kernel knows the server by another name."""
+        from urllib.parse import urlsplit
+
+        return urlsplit(self.page_url).path
+
+    def get(self, path: str, **query: Any) -> Any:
+        return self._request("GET", path, query=query)
+
+    def post(self, path: str, body: Mapping[str, Any] | None = None, key: str | None = None) -> Any:
+        """Post; with an idempotency ``key`` a lost answer is asked for again, which does nothing twice."""
+        return self._request("POST", path, body=dict(body or {}), key=key)
+
+    def put(self, path: str, body: Mapping[str, Any]) -> Any:
+        return self._request("PUT", path, body=dict(body))
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, Any] | None = None,
+        body: Mapping[str, Any] | None = None,
+        key: str | None = None,
+    ) -> Any:
+        repeatable = method in ("GET", "PUT") or key is not None
+        for attempt in range(1, ATTEMPTS_MAX + 1):
+            try:
+                return self._once(method, path, query, body, key)
+            except LinkProblem as problem:
+                passing = problem.code == "unreachable" or problem.status in (429, 502, 504)
+                if not (repeatable and passing) or attempt == ATTEMPTS_MAX:
+                    raise
+                time.sleep(min(2.0, float(problem.details.get("retry_after_seconds") or RETRY_SECONDS * attempt)))
+        raise AssertionError("the loop returns or raises")
+
+    def _once(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, Any] | None,
+        body: Mapping[str, Any] | None,
+        key: str | None,
+    ) -> Any:
+        from urllib.error import HTTPError, URLError
+        from urllib.parse import urlencode
+        from urllib.request import Request
+
+        url = self.url + path
+        given = {name: value for name, value in (query or {}).items() if value is not None}
+        if given:
+            url += "?" + urlencode(given)
+        headers = {"Authorization": "token " + self._token, "Accept": "application/json"}
+        data = None
+        if body is not None:
+            data = json.dumps(body).encode()
+            headers["Content-Type"] = "application/json"
+        if key is not None:
+            headers["Idempotency-Key"] = key
+        request = Request(url, data=data, headers=headers, method=method)
+        try:
+            with self._opener().open(request, timeout=self.timeout_seconds) as answer:
+                return _decoded(answer.read(ANSWER_BYTES_MAX))
+        except HTTPError as refusal:
+            with refusal:
+                raise _problem_of(refusal.code, refusal.headers, refusal.read(ANSWER_BYTES_MAX)) from None
+        except (URLError, OSError, ValueError) as lost:
+            reason = clean(getattr(lost, "reason", lost) or type(lost).__name__)
+            raise LinkProblem(
+                f"ComputeHub gave no answer at {clean(self.url)} ({reason}). Is its server still running?",
+                "unreachable",
+            ) from None
+
+    def _opener(self) -> Any:
+        if self._open is None:
+            import ssl
+            from urllib.parse import urlsplit
+            from urllib.request import HTTPSHandler, ProxyHandler, build_opener
+
+            handlers: list = [_no_redirects()]
+            if (urlsplit(self.url).hostname or "") in _LOOPBACK:
+                # A proxy would be asked for *its* loopback. And a certificate names the server's public name, never
+                # 127.0.0.1; nobody but this machine can listen there.
+                context = ssl.create_default_context()
+                context.check_hostname = False
+                context.verify_mode = ssl.CERT_NONE
+                handlers += [ProxyHandler({}), HTTPSHandler(context=context)]
+            self._open = build_opener(*handlers)
+        return self._open
+
+
+def new_key() -> str:
+    """An idempotency key for one act of one person."""
+    return uuid.uuid4().hex
+
+
+def _no_redirects() -> Any:
+    from urllib.request import HTTPRedirectHandler
+
+    class NoRedirects(HTTPRedirectHandler):
+        """The API never redirects; a login page does, and must not be sent the token on another host."""
+
+        def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> None:
+            return None
+
+    return NoRedirects()
+
+
+def _decoded(raw: bytes) -> Any:
+    if not raw.strip():
+        return None
+    try:
+        return json.loads(raw.decode("utf-8"))
+    except ValueError:
+        raise LinkProblem(
+            f"That server answered with something other than ComputeHub's JSON. Does its address end in {API_PATH}?",
+            "not_computehub",
+            status=200,
+        ) from None
+
+
+def _problem_of(status: int, headers: Any, raw: bytes) -> LinkProblem:
+    try:
+        answer = json.loads(raw.decode("utf-8"))
+    except ValueError:
+        answer = None
+    answer = answer if isinstance(answer, dict) else {}
+    details = answer.get("details")
+    details = dict(details) if isinstance(details, dict) else {}
+    code, message = answer.get("code"), answer.get("message")
+    if status == 429 and headers.get("Retry-After", "").isdigit():
+        details.setdefault("retry_after_seconds", int(headers["Retry-After"]))
+    if 300 <= status < 400 or status == 401 or (status == 403 and not code):
+        return LinkProblem(
+            "ComputeHub does not accept this token any more; restart the kernel to get a new one "
+            "(in the shell: pass --token).",
+            "not_signed_in",
+            details,
+            status,
+        )
+    if status == 404 and not code:
+        return LinkProblem(
+            "This Jupyter server has no ComputeHub under that address; is the extension enabled?",
+            "not_computehub",
+            details,
+            status,
+        )
+    return LinkProblem(
+        clean(message, 2000) if message else f"ComputeHub answered with HTTP status {status}.",
+        str(code or f"http_{status}"),
+        details,
+        status,
+    )
