@@ -9,10 +9,10 @@ from __future__ import annotations
 import difflib
 import shlex
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any, Callable
+from typing import Any
 
 from .problems import UsageProblem
 from .wording import as_microcredits, parse_duration, quoted

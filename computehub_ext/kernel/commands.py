@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
-from typing import Any, Callable
+from typing import Any
 
 from . import arguments, pages
 from .card import device_words, lease_facts
