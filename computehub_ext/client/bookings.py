@@ -136,6 +136,8 @@ class BookingCalls(Edge):
                 now=now,
                 limits=bookings.limits_of(self.settings),
             )
+            if actor.via is Via.KERNEL:
+                people.refer_spending(unit, person_id=person.id, key=key, reference=booking.id)
             unit.emit("booking", action="confirmed", booking_id=booking.id)
             return views.booking(booking)
 
@@ -170,6 +172,8 @@ class BookingCalls(Edge):
                 )
                 return views.booking(bookings.find(unit, booking_id, person_id=person.id))
             booking = bookings.cancel(unit, self._calendar, booking_id=booking_id, person_id=person.id, now=now)
+            unused = booking.amount_microcredits - booking.held_cost(now)
+            people.release_allowance(unit, reference=booking.id, amount_microcredits=unused, now=now)
             unit.emit("booking", action="cancelled", booking_id=booking.id)
             return views.booking(booking)
 

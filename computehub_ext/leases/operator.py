@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from computehub_ext.backends.model import Backend, Look, LookState, Placed, StartRequest
+from computehub_ext.backends.model import Backend, Ending, Look, LookState, Placed, StartRequest
 from computehub_ext.bookings import service as bookings
 from computehub_ext.bookings.calendar import Calendar
 from computehub_ext.core.clock import Clock
@@ -129,7 +129,7 @@ class LeaseOperator:
         return self._finish(lease_id)
 
     def _finish(self, lease_id: str) -> Lease:
-        for placement in self._database.read(lambda unit: store.placements_of(unit, lease_id)):
+        for placement in self._placements(lease_id):
             if placement.state is not PlacementState.ENDED and not self._end_placement(placement):
                 return self._database.read(lambda unit: service.find(unit, lease_id))
         return self._database.write(lambda unit: service.finish_closing(unit, lease_id=lease_id, now=self._clock.now()))
@@ -162,9 +162,12 @@ class LeaseOperator:
             raise NotFound(f"There is no placement {placement_id}.", placement_id=placement_id)
         return act(self._backends[placement.backend])
 
+    def _placements(self, lease_id: str) -> list[Placement]:
+        return self._database.read(lambda unit: store.placements_of(unit, lease_id))
+
     def _renew(self, leases: list[Lease]) -> None:
         for lease in leases:
-            for placement in self._database.read(lambda unit, lease=lease: store.placements_of(unit, lease.id)):
+            for placement in self._placements(lease.id):
                 if placement.state is not PlacementState.STARTED or lease.paid_until is None:
                     continue
                 try:
@@ -206,7 +209,7 @@ class LeaseOperator:
         self._stop_strays()
 
     def _check_running(self, lease: Lease, now: datetime) -> None:
-        placements = self._database.read(lambda unit: store.placements_of(unit, lease.id))
+        placements = self._placements(lease.id)
         started = [p for p in placements if p.state is PlacementState.STARTED]
         if not started:
             # A restart is between two placements; it may take as long as a start may.
@@ -222,11 +225,11 @@ class LeaseOperator:
                 continue
             if look.state is not LookState.ENDED:
                 continue
-            if look.reason == "unpaid" or now - (look.ended_at or now) > RESTART_GRACE:
+            if look.reason is Ending.UNPAID or now - (look.ended_at or now) > RESTART_GRACE:
                 self._settle_dead(lease, look, now)
 
     def _settle_dead(self, lease: Lease, look: Look, now: datetime) -> None:
-        unpaid = look.reason == "unpaid"
+        unpaid = look.reason is Ending.UNPAID
         ended_at = min(filter(None, [now, look.ended_at, lease.paid_until]))
         reason = EndReason.UNPAID if unpaid else EndReason.KERNEL_DIED
         self._database.write(

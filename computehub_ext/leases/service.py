@@ -1,4 +1,4 @@
-"""Use cases of leases: each function is one step in the caller's transaction; what touches a backend is in operator.py."""
+"""Use cases of leases, each one step in the caller's transaction; what touches a backend is in ``operator``."""
 
 from __future__ import annotations
 
@@ -173,6 +173,7 @@ def _book_now(
         span=TimeSpan.starting(now, duration),
         now=now,
         max_rate_microcredits_per_hour=wanted.max_rate_microcredits_per_hour,
+        limits=bookings.limits_of(settings),
     )
     if not quote.available:
         message = f"No {quote.pool.model} is free for the next {_hours(duration)}."
@@ -194,11 +195,12 @@ def _book_now(
             kernel_id=wanted.kernel_id,
             notebook_path=wanted.notebook_path,
             now=now,
+            default_microcredits=settings.allowance_per_day_microcredits,
             lifetime=settings.approval_lifetime,
         )
         if isinstance(outcome, ApprovalWanted):
             return outcome
-    return bookings.book(
+    booking = bookings.book(
         unit,
         calendar,
         person=person,
@@ -209,7 +211,11 @@ def _book_now(
         notebook_path=wanted.notebook_path,
         now=now,
         limits=bookings.limits_of(settings),
+        max_rate_microcredits_per_hour=wanted.max_rate_microcredits_per_hour,
     )
+    if wanted.from_kernel:
+        people.refer_spending(unit, person_id=person.id, key=key, reference=booking.id)
+    return booking
 
 
 def _affordable(unit: Unit, *, person: Person, rate: int, wanted: LeaseRequest, settings: Settings) -> timedelta:
@@ -313,7 +319,9 @@ def begin_closing(
         lease = replace(lease, ended_at=now, billed_from_at=None)
     lease = replace(lease.moved(LeaseState.CLOSING), end_reason=reason, end_message=message, busy=False)
     store.save_lease(unit, lease)
-    people.release_allowance(unit, lease_key=lease.booking_id, now=now)
+    held = bookings.find(unit, lease.booking_id).amount_microcredits
+    unused = held - lease.posted_microcredits
+    people.release_allowance(unit, reference=lease.booking_id, amount_microcredits=unused, now=now)
     if ran:
         bookings.complete(unit, calendar, booking_id=lease.booking_id, now=now)
     elif lease.on_the_spot:
@@ -372,7 +380,9 @@ def change_end(
             approval_id=approval_id,
             kernel_id=lease.kernel_id,
             notebook_path=lease.notebook_path,
+            reference=lease.booking_id,
             now=now,
+            default_microcredits=settings.allowance_per_day_microcredits,
             lifetime=settings.approval_lifetime,
         )
         if isinstance(outcome, ApprovalWanted):
