@@ -144,6 +144,22 @@ class CapacityIndex:
                 number += 1
         return None
 
+    def fits_until(self, count: int, span: TimeSpan) -> datetime:
+        """How far into ``span``, from its start, there is room for ``count``."""
+        start, end, room = _ticks(span.start_at), _ticks(span.end_at), self.capacity - count
+        with self._lock:
+            for number in range(start // self._width, (end - 1) // self._width + 1):
+                bucket = self._buckets.get(number)
+                if room >= 0 and (bucket is None or bucket.peak <= room):
+                    continue
+                if bucket is None:
+                    return span.start_at
+                closes = [*bucket.starts[1:], (number + 1) * self._width]
+                for opens, level, close in zip(bucket.starts, bucket.levels, closes, strict=True):
+                    if close > start and bucket.base + level > room:
+                        return min(span.end_at, max(span.start_at, _moment(opens)))
+        return span.end_at
+
     def levels(self) -> list[tuple[datetime, int]]:
         """Each moment from which on another number of devices is used, in order. For tests and for support."""
         with self._lock:

@@ -30,7 +30,8 @@ class BookingState(StrEnum):
 MOVES: dict[BookingState, frozenset[BookingState]] = {
     BookingState.HELD: frozenset({BookingState.CONFIRMED, BookingState.CANCELLED, BookingState.EXPIRED}),
     BookingState.CONFIRMED: frozenset({BookingState.ACTIVE, BookingState.CANCELLED, BookingState.EXPIRED}),
-    BookingState.ACTIVE: frozenset({BookingState.COMPLETED, BookingState.CANCELLED}),
+    # Back to confirmed: the lease came to nothing, the slot stays the person's to try again on.
+    BookingState.ACTIVE: frozenset({BookingState.COMPLETED, BookingState.CONFIRMED, BookingState.CANCELLED}),
     BookingState.COMPLETED: frozenset(),
     BookingState.CANCELLED: frozenset(),
     BookingState.EXPIRED: frozenset(),
@@ -63,20 +64,28 @@ class Booking:
         return self.state in LIVE_STATES
 
     def confirm(self, at: datetime) -> Booking:
+        if self.state is not BookingState.HELD:
+            raise self._illegal(BookingState.CONFIRMED.value)
         return self._move(BookingState.CONFIRMED, at)
 
     def activate(self, at: datetime) -> Booking:
         """A lease begins to use it: only within its time."""
         if at not in self.span:
             raise IllegalMove(
-                f"Booking {self.id} can be used from {_iso(self.span.start_at)} until {_iso(self.span.end_at)}, "
-                f"and it is {_iso(at)}.",
+                f"Booking {self.id} can be used from {iso(self.span.start_at)} until {iso(self.span.end_at)}, "
+                f"and it is {iso(at)}.",
                 booking_id=self.id,
                 state=self.state.value,
-                starts_at=_iso(self.span.start_at),
-                ends_at=_iso(self.span.end_at),
+                starts_at=iso(self.span.start_at),
+                ends_at=iso(self.span.end_at),
             )
         return self._move(BookingState.ACTIVE, at)
+
+    def deactivate(self, at: datetime) -> Booking:
+        """The lease that was to use it came to nothing."""
+        if self.state is not BookingState.ACTIVE:
+            raise self._illegal("given back by a lease")
+        return self._move(BookingState.CONFIRMED, at)
 
     def complete(self, at: datetime) -> Booking:
         return self._move(BookingState.COMPLETED, at)
@@ -88,7 +97,7 @@ class Booking:
         """Nobody came: only once it could have been used."""
         if at < self.span.start_at:
             raise IllegalMove(
-                f"Booking {self.id} begins at {_iso(self.span.start_at)} and can't expire before.",
+                f"Booking {self.id} begins at {iso(self.span.start_at)} and can't expire before.",
                 booking_id=self.id,
                 state=self.state.value,
             )
@@ -164,15 +173,15 @@ class BookingLimits:
     def check_start(self, start_at: datetime, now: datetime) -> None:
         if start_at < now:
             raise Invalid(
-                f"A booking can't start in the past: {_iso(start_at)} is before now, {_iso(now)}.",
+                f"A booking can't start in the past: {iso(start_at)} is before now, {iso(now)}.",
                 field="starts_at",
-                now=_iso(now),
+                now=iso(now),
             )
         if start_at > now + self.max_ahead:
             raise Invalid(
-                f"A booking starts at most {in_words(self.max_ahead)} ahead, by {_iso(now + self.max_ahead)}.",
+                f"A booking starts at most {in_words(self.max_ahead)} ahead, by {iso(now + self.max_ahead)}.",
                 field="starts_at",
-                latest_at=_iso(now + self.max_ahead),
+                latest_at=iso(now + self.max_ahead),
             )
 
 
@@ -198,28 +207,6 @@ class Quote:
     earliest: tuple[TimeSpan, ...]
     alternatives: tuple[Alternative, ...]
 
-    def details(self) -> dict[str, object]:
-        """As JSON, for the error that says the slot is taken."""
-        return {
-            "model": self.pool.model,
-            "count": self.count,
-            "rate_microcredits_per_hour": self.rate_microcredits_per_hour,
-            "amount_microcredits": self.amount_microcredits,
-            **_times(self.span),
-            "earliest": [_times(span) for span in self.earliest],
-            "alternatives": [
-                {
-                    "model": other.pool.model,
-                    "pool_id": other.pool.id,
-                    "simulated": other.pool.simulated,
-                    "rate_microcredits_per_hour": other.pool.rate_microcredits_per_hour,
-                    "amount_microcredits": other.amount_microcredits,
-                    **_times(other.span),
-                }
-                for other in self.alternatives
-            ],
-        }
-
 
 def in_words(duration: timedelta) -> str:
     """Write a duration the way it is typed: ``1h30m``."""
@@ -230,9 +217,6 @@ def in_words(duration: timedelta) -> str:
     return "".join(f"{number}{unit}" for number, unit in parts if number) or "0s"
 
 
-def _times(span: TimeSpan) -> dict[str, str]:
-    return {"starts_at": _iso(span.start_at), "ends_at": _iso(span.end_at)}
-
-
-def _iso(moment: datetime) -> str:
+def iso(moment: datetime) -> str:
+    """As JSON writes it: RFC 3339 in UTC with Z."""
     return moment.isoformat().replace("+00:00", "Z")

@@ -37,7 +37,7 @@ _TIME = re.compile(
     r"|(?P<hour12>[0-9]{1,2})\s*(?P<half12>[ap]m)|(?P<word>noon|midnight))(?![\w:])"
 )
 _OFFSET = re.compile(r"(?<=[\s0-9apmn])(?P<sign>[+-])(?P<hours>[0-9]{2}):?(?P<minutes>[0-9]{2})$")
-_ISO = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})[tT]([0-9]{2}:[0-9]{2})")
+_ISO = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})[t ]([0-9]{2}:[0-9]{2})")
 _ISO_DAY = re.compile(r"([0-9]{4})-([0-9]{1,2})-([0-9]{1,2})")
 _DOTTED_DAY = re.compile(r"([0-9]{1,2})\.\s?([0-9]{1,2})\.\s?([0-9]{4})?")
 _NAMED_DAY = re.compile(
@@ -73,6 +73,8 @@ def parse_when(text: str, time_zone: str, now: datetime) -> datetime:
             return now
         if words.startswith("in "):
             return now + _relative(words[3:])
+        if moment := _read_iso(words, home, text, now):
+            return moment
         typed, zone = _split_zone(text, words, home)
         return _resolve(_read(text, typed, now.astimezone(zone)), zone, text, now)
     except OverflowError as error:
@@ -133,6 +135,20 @@ def _zone(name: str) -> ZoneInfo:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise Invalid(f'There is no time zone "{name}"; an example is "Europe/Berlin".', field="time_zone") from error
+
+
+def _read_iso(words: str, home: ZoneInfo, text: str, now: datetime) -> datetime | None:
+    """What a program writes, fractions of seconds included; None for everything else."""
+    if not _ISO.match(words):
+        return None
+    try:
+        read = datetime.fromisoformat(words.upper())
+    except ValueError:
+        return None
+    moment = read.astimezone(UTC) if read.tzinfo else _localised(read, home, text, now)
+    if moment + _GRAIN <= now:
+        raise _past(text, moment.astimezone(read.tzinfo or home), now)
+    return max(moment, now)
 
 
 def _relative(words: str) -> timedelta:
@@ -244,10 +260,7 @@ def _resolve(typed: _Typed, zone: tzinfo, text: str, now: datetime) -> datetime:
         elif typed.fuzzy_year:
             moment = _localised(_a_year_on(local), zone, text, now)
         else:
-            raise Invalid(
-                f'"{text}" is past: it was {_iso(moment.astimezone(zone))} and is now {_iso(now.astimezone(zone))}.',
-                field="when",
-            )
+            raise _past(text, moment.astimezone(zone), now)
     return max(moment, now)
 
 
@@ -297,6 +310,11 @@ def _end_of_gap(before: datetime, after: datetime, zone: tzinfo) -> datetime:
 
 def _iso(moment: datetime) -> str:
     return moment.isoformat(sep=" ", timespec="minutes")
+
+
+def _past(text: str, local: datetime, now: datetime) -> Invalid:
+    message = f'"{text}" is past: that was {_iso(local)}, and it is {_iso(now.astimezone(local.tzinfo))} now.'
+    return Invalid(message, field="when")
 
 
 def _not_understood(text: str) -> Invalid:

@@ -1,0 +1,192 @@
+"""Bookings in SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    Row,
+    Select,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    and_,
+    insert,
+    or_,
+    select,
+    update,
+)
+
+from computehub_ext.bookings.model import LIVE_STATES, Booking, BookingState
+from computehub_ext.core.database import Unit, UtcDateTime, metadata
+from computehub_ext.core.timespan import TimeSpan
+
+bookings = Table(
+    "bookings",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("person_id", String(40), ForeignKey("people.id"), nullable=False),
+    Column("pool_id", String(40), ForeignKey("pools.id"), nullable=False),
+    Column("model", String(80), nullable=False),
+    Column("count", Integer, nullable=False),
+    Column("start_at", UtcDateTime, nullable=False),
+    Column("end_at", UtcDateTime, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("hold_id", String(40), ForeignKey("holds.id"), nullable=False),
+    Column("rate_microcredits_per_hour", BigInteger, nullable=False),
+    Column("amount_microcredits", BigInteger, nullable=False),
+    Column("notebook_path", Text),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("changed_at", UtcDateTime, nullable=False),
+    Column("key", String(200), nullable=False),
+    Column("input_hash", String(80), nullable=False),
+    CheckConstraint("count >= 1", name="count_positive"),
+    CheckConstraint("end_at > start_at", name="ends_after_it_starts"),
+    CheckConstraint("amount_microcredits >= 0", name="amount_not_negative"),
+    UniqueConstraint("person_id", "key"),
+    Index(None, "person_id", "created_at", "id"),
+    Index(None, "state", "end_at"),
+)
+
+# One row for each change of a booking's end, so that a repeated request is known even after later changes.
+resizes = Table(
+    "booking_resizes",
+    metadata,
+    Column("booking_id", String(40), ForeignKey("bookings.id"), primary_key=True),
+    Column("key", String(200), primary_key=True),
+    Column("end_at", UtcDateTime, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+)
+
+_LIVE = [state.value for state in LIVE_STATES]
+
+
+def add(unit: Unit, booking: Booking, *, key: str, input_hash: str) -> None:
+    unit.connection.execute(insert(bookings), {**_values(booking), "key": key, "input_hash": input_hash})
+
+
+def save(unit: Unit, booking: Booking) -> None:
+    unit.connection.execute(update(bookings).where(bookings.c.id == booking.id), _values(booking))
+
+
+def load(unit: Unit, booking_id: str) -> Booking | None:
+    row = unit.connection.execute(select(bookings).where(bookings.c.id == booking_id)).first()
+    return _booking(row) if row else None
+
+
+def load_by_key(unit: Unit, person_id: str, key: str) -> tuple[Booking, str] | None:
+    """The booking that this key made, and the hash of the input that it came with."""
+    query = select(bookings).where(bookings.c.person_id == person_id, bookings.c.key == key)
+    row = unit.connection.execute(query).first()
+    return (_booking(row), row.input_hash) if row else None
+
+
+def load_same(unit: Unit, *, person_id: str, pool_id: str, span: TimeSpan, notebook_path: str | None) -> Booking | None:
+    """A live booking of the same person for the same pool, time and notebook."""
+    return next(
+        _many(
+            unit,
+            select(bookings).where(
+                bookings.c.person_id == person_id,
+                bookings.c.pool_id == pool_id,
+                bookings.c.start_at == span.start_at,
+                bookings.c.end_at == span.end_at,
+                bookings.c.notebook_path.is_not_distinct_from(notebook_path),
+                bookings.c.state.in_(_LIVE),
+            ),
+        ),
+        None,
+    )
+
+
+def load_live(unit: Unit, *, after: datetime) -> Iterator[Booking]:
+    """Every booking that holds capacity at some time after a moment."""
+    return _many(unit, select(bookings).where(bookings.c.state.in_(_LIVE), bookings.c.end_at > after))
+
+
+def load_covering(unit: Unit, *, person_id: str, at: datetime) -> list[Booking]:
+    """A person's live bookings whose time it is, the one that ends last first."""
+    query = select(bookings).where(
+        bookings.c.person_id == person_id,
+        bookings.c.state.in_(_LIVE),
+        bookings.c.start_at <= at,
+        bookings.c.end_at > at,
+    )
+    return list(_many(unit, query.order_by(bookings.c.end_at.desc(), bookings.c.id)))
+
+
+def load_unused(unit: Unit, *, now: datetime) -> list[Booking]:
+    """Bookings that have begun, or are over, and that no lease uses."""
+    states = [BookingState.HELD.value, BookingState.CONFIRMED.value]
+    query = select(bookings).where(bookings.c.state.in_(states), bookings.c.start_at <= now)
+    return list(_many(unit, query.order_by(bookings.c.start_at, bookings.c.id)))
+
+
+def load_newest(unit: Unit, person_id: str, *, before: tuple[datetime, str] | None, limit: int) -> list[Booking]:
+    query = select(bookings).where(bookings.c.person_id == person_id)
+    if before is not None:
+        at, booking_id = before
+        older = bookings.c.created_at < at
+        query = query.where(or_(older, and_(bookings.c.created_at == at, bookings.c.id < booking_id)))
+    return list(_many(unit, query.order_by(bookings.c.created_at.desc(), bookings.c.id.desc()).limit(limit)))
+
+
+def add_resize(unit: Unit, *, booking_id: str, key: str, end_at: datetime, at: datetime) -> None:
+    unit.connection.execute(insert(resizes), {"booking_id": booking_id, "key": key, "end_at": end_at, "at": at})
+
+
+def load_resize(unit: Unit, booking_id: str, key: str) -> datetime | None:
+    """The end that this key asked for before."""
+    query = select(resizes.c.end_at).where(resizes.c.booking_id == booking_id, resizes.c.key == key)
+    return unit.connection.execute(query).scalar_one_or_none()
+
+
+def _many(unit: Unit, query: Select[Any]) -> Iterator[Booking]:
+    return (_booking(row) for row in unit.connection.execute(query))
+
+
+def _values(booking: Booking) -> dict[str, Any]:
+    return {
+        "id": booking.id,
+        "person_id": booking.person_id,
+        "pool_id": booking.pool_id,
+        "model": booking.model,
+        "count": booking.count,
+        "start_at": booking.span.start_at,
+        "end_at": booking.span.end_at,
+        "state": booking.state.value,
+        "hold_id": booking.hold_id,
+        "rate_microcredits_per_hour": booking.rate_microcredits_per_hour,
+        "amount_microcredits": booking.amount_microcredits,
+        "notebook_path": booking.notebook_path,
+        "created_at": booking.created_at,
+        "changed_at": booking.changed_at,
+    }
+
+
+def _booking(row: Row[Any]) -> Booking:
+    values = row._mapping  # a row's own ``count`` is a method of tuples
+    return Booking(
+        id=values["id"],
+        person_id=values["person_id"],
+        pool_id=values["pool_id"],
+        model=values["model"],
+        count=values["count"],
+        span=TimeSpan(values["start_at"], values["end_at"]),
+        state=BookingState(values["state"]),
+        hold_id=values["hold_id"],
+        rate_microcredits_per_hour=values["rate_microcredits_per_hour"],
+        amount_microcredits=values["amount_microcredits"],
+        notebook_path=values["notebook_path"],
+        created_at=values["created_at"],
+        changed_at=values["changed_at"],
+    )
