@@ -1,0 +1,219 @@
+"""Write docs/reference/ from the code: `make docs`. With ``--check`` only say what is out of date.
+
+Nothing here is known twice: words come from the magic's own table, settings from the traits, routes from openapi.yaml,
+errors from the tree of classes.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+FOLDER = ROOT / "docs" / "reference"
+NOTE = "<!-- Made by `make docs` from the code. -->\n\n"
+
+
+def magic() -> str:
+    from computehub_ext.kernel import arguments
+
+    lines = ["# `%gpu`", "", "In a cell `%gpu`, in a shell `computehub gpu`. `%gpu --help` prints:", ""]
+    lines += ["```text", arguments.help_text(None), "```", ""]
+    for word in arguments.WORDS:
+        lines += [f"## `%gpu {word.name}`", "", "```text", arguments.help_text(word.name), "```", ""]
+    return "\n".join(lines)
+
+
+def shell(*words: str) -> str:
+    """What the shell command prints, as somebody with a terminal of 100 columns sees it."""
+    environment = {"COLUMNS": "100", "PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "NO_COLOR": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "computehub_ext.cli", *words],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=ROOT,
+        check=True,
+    )
+    return done.stdout.rstrip().replace(str(Path.home()), "~")
+
+
+def cli() -> str:
+    top = shell("--help")
+    # argparse lists its commands as {a,b,c}; what stands between the braces is what there is help on.
+    listed = re.search(r"\{([a-z,-]+)\}", top)
+    lines = ["# `computehub`", "", "```text", top, "```", ""]
+    for command in listed[1].split(",") if listed else []:
+        lines += [f"## `computehub {command}`", "", "```text", shell(command, "--help"), "```", ""]
+    return "\n".join(lines)
+
+
+def settings() -> str:
+    from computehub_ext.app import ComputeHub
+
+    lines = [
+        "# Settings",
+        "",
+        "In `jupyter_server_config.py` as `c.ComputeHub.name = value`, or on the command line as",
+        "`--ComputeHub.name=value`.",
+        "",
+    ]
+    for name, trait in sorted(ComputeHub.class_own_traits(config=True).items()):
+        default = trait.default_value_repr()
+        kind = type(trait).__name__
+        if values := getattr(trait, "values", None):
+            kind = "one of " + ", ".join(f"`{value}`" for value in values)
+        lines += [f"## `ComputeHub.{name}`", ""]
+        lines += [f"{kind}, default `{default}`." if default not in ("''", "traitlets.Undefined") else f"{kind}.", ""]
+        lines += [*textwrap.wrap(" ".join(trait.help.split()).replace("``", "`"), 116), ""]
+    return "\n".join(lines)
+
+
+def api() -> str:
+    contract = yaml.safe_load((ROOT / "computehub_ext" / "api" / "openapi.yaml").read_text())
+    lines = [
+        "# API",
+        "",
+        "Under `{base_url}api/computehub/v1/`. `openapi.yaml` there is the contract, `docs` a page to",
+    ]
+    lines += ["browse and try it.", "", contract["info"]["description"].strip(), ""]
+    for tag in contract["tags"]:
+        lines += [f"## {tag['name'].capitalize()}", "", tag["description"], ""]
+        lines += ["| Route | What it does | Body | Answers |", "| --- | --- | --- | --- |"]
+        for path, verb, operation in operations(contract):
+            if tag["name"] in operation.get("tags", []):
+                body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
+                answers = ", ".join(str(code) for code in operation["responses"] if code != "default")
+                lines.append(
+                    f"| `{verb.upper()} {path}` | {operation['summary']} | {fields(body, contract)} | {answers} |"
+                )
+        lines.append("")
+    lines += ["## Shapes", ""]
+    for name, schema in sorted(contract["components"]["schemas"].items()):
+        if properties := schema.get("properties"):
+            lines += [f"### {name}", ""]
+            if schema.get("description"):
+                lines += [" ".join(schema["description"].split()), ""]
+            lines += ["| Field | Type | What it is |", "| --- | --- | --- |"]
+            for field, shape in properties.items():
+                text = " ".join(str(shape.get("description", "")).split()).replace("|", "\\|")
+                lines.append(f"| `{field}` | {kind_of(shape)} | {text} |")
+            lines.append("")
+    return "\n".join(lines)
+
+
+def operations(contract: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for path, item in contract["paths"].items():
+        for verb, operation in item.items():
+            if verb in {"get", "put", "post", "patch", "delete"}:
+                yield path, verb, operation
+
+
+def fields(schema: dict[str, Any], contract: dict[str, Any]) -> str:
+    if "$ref" in schema:
+        schema = contract["components"]["schemas"][schema["$ref"].rsplit("/", 1)[1]]
+    required = set(schema.get("required", []))
+    return ", ".join(f"`{name}`" + ("" if name in required else "?") for name in schema.get("properties", {}))
+
+
+def kind_of(shape: dict[str, Any]) -> str:
+    if "$ref" in shape:
+        name = shape["$ref"].rsplit("/", 1)[1]
+        return f"[{name}](#{name.lower()})" if name[0].isupper() else name
+    for key in ("oneOf", "anyOf"):
+        if key in shape:
+            return " or ".join(kind_of(each) for each in shape[key])
+    if "enum" in shape:
+        return " · ".join(f"`{value}`" for value in shape["enum"])
+    if "const" in shape:
+        return f"`{shape['const']}`"
+    kind = shape.get("type", "any")
+    if kind == "array":
+        return f"list of {kind_of(shape.get('items', {}))}"
+    return " or ".join(kind) if isinstance(kind, list) else str(kind)
+
+
+def events() -> str:
+    lines = [
+        "# Events",
+        "",
+        "On Jupyter's event bus, after the change was committed. An event is a hint to fetch again:",
+    ]
+    lines += ["the bus reaches every user, so it carries no amounts and is never evidence.", ""]
+    for path in sorted((ROOT / "computehub_ext").rglob("event_schemas/*/*.yaml")):
+        schema = yaml.safe_load(path.read_text())
+        lines += [f"## {schema['title']}", "", f"`{schema['$id']}`", "", schema.get("description", "").strip(), ""]
+        lines += ["| Field | Type | What it is |", "| --- | --- | --- |"]
+        for name, shape in schema.get("properties", {}).items():
+            lines.append(f"| `{name}` | {kind_of(shape)} | {' '.join(str(shape.get('description', '')).split())} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def errors() -> str:
+    from computehub_ext.core import errors as module
+
+    def below(family: type[module.ComputeHubError], depth: int) -> Iterator[tuple[int, type[module.ComputeHubError]]]:
+        for child in sorted(family.__subclasses__(), key=lambda found: inspect.getsourcelines(found)[1]):
+            if child.__module__ == module.__name__:
+                yield depth, child
+                yield from below(child, depth + 1)
+
+    tree = (module.__doc__ or "").split("\n\n")[1]
+    what = dict(re.findall(r"── (\w+)[ ]*(?:\d{3})?[ ]*(.*)", tree))
+    lines = [
+        "# Errors",
+        "",
+        "Every expected failure is `{message, code, details}`: a sentence for a person, a stable word",
+    ]
+    lines += ["for a program, and what a program can act on. Anything else is a 500 with a request id.", ""]
+    lines += ["| Code | Status | Name | When |", "| --- | --- | --- | --- |"]
+    for depth, found in below(module.ComputeHubError, 0):
+        name = "&nbsp;" * 4 * depth + found.__name__
+        lines.append(f"| `{found.code}` | {found.status} | {name} | {what.get(found.__name__, '').strip()} |")
+    return "\n".join([*lines, ""])
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "magic": magic,
+    "cli": cli,
+    "settings": settings,
+    "api": api,
+    "events": events,
+    "errors": errors,
+}
+
+
+def page(name: str) -> str:
+    text = PAGES[name]()
+    title, _, rest = text.partition("\n")
+    body = "\n".join(line.rstrip() for line in rest.strip().splitlines())
+    return f"{title}\n\n{NOTE}{body}\n"
+
+
+def main() -> int:
+    stale = []
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for name in PAGES:
+        path = FOLDER / f"{name}.md"
+        text = page(name)
+        if not path.is_file() or path.read_text() != text:
+            stale.append(str(path.relative_to(ROOT)))
+            if "--check" not in sys.argv:
+                path.write_text(text)
+    if stale:
+        print(("out of date, run `make docs`: " if "--check" in sys.argv else "written: ") + ", ".join(stale))
+    return 1 if stale and "--check" in sys.argv else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,27 @@
+"""docs/reference/ says what the code says."""
+
+from __future__ import annotations
+
+import importlib.util
+from types import ModuleType
+
+import pytest
+
+from tests.architecture.source import ROOT
+
+
+def _reference() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("reference", ROOT / "scripts" / "reference.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", ["magic", "cli", "settings", "api", "events", "errors"])
+def test_the_reference_is_up_to_date(name: str) -> None:
+    reference = _reference()
+    assert set(reference.PAGES) == {"magic", "cli", "settings", "api", "events", "errors"}
+    committed = (ROOT / "docs" / "reference" / f"{name}.md").read_text()
+    assert committed == reference.page(name), "run `make docs`"
