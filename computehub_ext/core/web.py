@@ -23,14 +23,17 @@ from __future__ import annotations
 import json
 import re
 import secrets
+from collections.abc import Callable
+from functools import cached_property
 from http.client import responses
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar, cast
 
 from jupyter_server import CallContext
+from jupyter_server.auth.decorator import authorized as jupyter_authorized
 from jupyter_server.auth.identity import User
 from jupyter_server.base.handlers import APIHandler
 from jupyter_server.utils import ensure_async, url_path_join
-from tornado.web import HTTPError
+from tornado.web import HTTPError, RequestHandler
 
 from computehub_ext.core.actor import Actor, Via
 from computehub_ext.core.contract import Contract, Operation
@@ -47,14 +50,60 @@ _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,128}")
 _READS = {"GET", "HEAD", "OPTIONS"}
 
 
-class ComputeHubHandler(APIHandler):
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def authorized(action: str, *, resource: str) -> Callable[[Method], Method]:
+    """Jupyter's decorator, both names required: without them it remembers those of the first request it saw."""
+    return cast(Callable[[Method], Method], jupyter_authorized(action, resource=resource))
+
+
+class Failures(RequestHandler):
+    """How a failure becomes a status and a sentence; a mixin, to the left of one of Jupyter's handlers."""
+
+    @cached_property
+    def request_id(self) -> str:
+        """Stands in the answer to a failure and in the log."""
+        return secrets.token_hex(8)
+
+    def send_error(self, status_code: int = 500, **kwargs: Any) -> None:
+        error = kwargs.get("exc_info", (None, None, None))[1]
+        super().send_error(error.status if isinstance(error, ComputeHubError) else status_code, **kwargs)
+
+    def failure_body(self, status_code: int, error: BaseException | None) -> dict[str, Any]:
+        """Return ``{message, code, details}``; of an unknown exception, nothing but where to look it up."""
+        if isinstance(error, ComputeHubError):
+            return error.as_json()
+        if status_code >= 500:
+            message = f"Something went wrong in the server. Its log has the cause under {self.request_id}."
+            return {"message": message, "code": "internal", "details": {"request_id": self.request_id}}
+        code, sentence = _WORDS.get(status_code, ("", responses.get(status_code, "Unknown error")))
+        said = (error.log_message or "") if isinstance(error, HTTPError) else ""
+        if "xsrf" in said.lower():
+            code, said, sentence = "xsrf", "", "The XSRF token is missing or old: reload the page and try again."
+        message = said if said and "%" not in said else sentence
+        code = code or responses.get(status_code, "error").lower().replace(" ", "_")
+        return {"message": message, "code": code, "details": {}}
+
+    def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
+        log = self.log  # type: ignore[attr-defined]  # Jupyter's
+        if isinstance(value, ComputeHubError):
+            level = log.warning if value.status >= 500 else log.debug
+            level("%s %s: %s (%s)", self.request.method, self.request.path, value.code, self.request_id)
+        elif isinstance(value, HTTPError):
+            super().log_exception(typ, value, tb)
+        else:
+            where = (self.request_id, self.request.method, self.request.path)
+            log.error("Unexpected failure %s in %s %s", *where, exc_info=(typ, value, tb))
+
+
+class ComputeHubHandler(Failures, APIHandler):
     """Base of the handlers under ``api/computehub/v1/``."""
 
     path: ClassVar[str]
     """As openapi.yaml has it, without the first slash: ``bookings/{booking_id}/cancel``."""
 
     def initialize(self) -> None:
-        self.request_id = secrets.token_hex(8)
         self._kernel_actor: Actor | None = None
         self._arguments: dict[str, Any] | None = None
 
@@ -198,46 +247,15 @@ class ComputeHubHandler(APIHandler):
         self.set_header("Cache-Control", "no-store")
         self.finish(json.dumps(answer, separators=(",", ":")))
 
-    def send_error(self, status_code: int = 500, **kwargs: Any) -> None:
-        error = kwargs.get("exc_info", (None, None, None))[1]
-        super().send_error(error.status if isinstance(error, ComputeHubError) else status_code, **kwargs)
-
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         error = kwargs.get("exc_info", (None, None, None))[1]
-        if isinstance(error, ComputeHubError):
-            body = error.as_json()
-            if "retry_after_seconds" in error.details:
-                self.set_header("Retry-After", str(error.details["retry_after_seconds"]))
-        elif status_code >= 500:
-            body = {
-                "message": f"Something went wrong in the server. Its log has the cause under {self.request_id}.",
-                "code": "internal",
-                "details": {"request_id": self.request_id},
-            }
-        else:
-            code, sentence = _WORDS.get(status_code, ("", responses.get(status_code, "Unknown error")))
-            said = (error.log_message or "") if isinstance(error, HTTPError) else ""
-            if "xsrf" in said.lower():
-                code, said, sentence = "xsrf", "", "The XSRF token is missing or old: reload the page and try again."
-            body = {
-                "message": said if said and "%" not in said else sentence,
-                "code": code or responses.get(status_code, "error").lower().replace(" ", "_"),
-                "details": {},
-            }
+        body = self.failure_body(status_code, error)
+        if "retry_after_seconds" in body["details"]:
+            self.set_header("Retry-After", str(body["details"]["retry_after_seconds"]))
         if status_code == 405:
             self.set_header("Allow", ", ".join(self._methods()))
         self.set_header("X-Request-Id", self.request_id)
         self.finish(json.dumps(body))
-
-    def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
-        if isinstance(value, ComputeHubError):
-            level = self.log.warning if value.status >= 500 else self.log.debug
-            level("%s %s: %s (%s)", self.request.method, self.request.path, value.code, self.request_id)
-        elif isinstance(value, HTTPError):
-            super().log_exception(typ, value, tb)
-        else:
-            self.log.error("Unexpected failure %s in %s %s", self.request_id, self.request.method, self.request.path,
-                           exc_info=(typ, value, tb))  # fmt: skip
 
     def update_api_activity(self) -> None:
         try:

@@ -1,0 +1,25 @@
+"""The REST API, its contract, and the account page."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from computehub_ext.app import ComputeHub
+
+
+def register(app: ComputeHub) -> None:
+    """Put the API into the server of ``app``. Called before any request, and before the control plane is open."""
+    from computehub_ext.api import identity, routes
+    from computehub_ext.core.ratelimit import DEFAULT_RATE_LIMITS
+
+    server = app.serverapp
+    assert server is not None, "an extension without its server"
+    who = identity.mode(server.identity_provider, app.identity)
+    routes.register(
+        server.web_app,
+        server.base_url,
+        plane=app.plane,
+        identity=identity.Identity(who, admins=app.admin_users),
+        rate_limits=getattr(app, "rate_limits", DEFAULT_RATE_LIMITS),
+    )
