@@ -207,16 +207,21 @@ class LocalBackend(Backend):
 
     def list_placements(self) -> list[Look]:
         self._launcher.reap()
+        # In this order, since a directory is there before its processes: what is labelled and not in any of the
+        # directories read later is nobody's. A standby that is taken over meanwhile is in both.
+        labels = set(labelled(self._launcher.owner).values())
         looks, known = [], {path.name for path in (self._launcher.state_dir / "standbys").iterdir()}
         for path in sorted(self._placements.iterdir()):
             directory = PlacementDirectory(path)
             look = self._look_at(directory)
+            if directory.is_watched():
+                # Also when it has ended: its supervisor wrote that down and is about to go.
+                known |= {path.name, directory.label()}
             if look.state in (LookState.STARTING, LookState.RUNNING):
                 looks.append(look)
-                known |= {path.name, directory.label()}
             elif time.time() - (directory.ended_at() or time.time()) > _ENDED_KEPT_SECONDS:
                 directory.remove()
-        for label in sorted(set(labelled(self._launcher.owner).values()) - known):
+        for label in sorted(labels - known):
             looks.append(Look(label, LookState.RUNNING, message="Found by its label; its record is gone."))
         return looks
 

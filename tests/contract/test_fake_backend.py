@@ -1,0 +1,27 @@
+"""The fake obeys the contract, or tests that use it would prove nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+import pytest
+
+from computehub_ext.core.clock import ManualClock
+from computehub_ext.testing.backend_contract import BackendContract, MakeBackend
+from computehub_ext.testing.fake_backend import FakeBackend, FakePlace
+
+
+class TestFakeBackend(BackendContract):
+    @pytest.fixture
+    def make_backend(self, clock: ManualClock) -> MakeBackend:
+        place = FakePlace()
+        return lambda: FakeBackend(clock, place)
+
+    @pytest.fixture
+    def now(self, clock: ManualClock) -> Callable[[], datetime]:
+        return clock.now
+
+    @pytest.fixture
+    def let_pass(self, clock: ManualClock) -> Callable[[float], None]:
+        return lambda seconds: clock.advance(seconds=seconds) and None
