@@ -374,8 +374,10 @@ def expire_missed(unit: Unit, calendar: Calendar, *, grace: timedelta, now: date
         since = max(booking.span.start_at, booking.changed_at)
         if now >= min(since + grace, booking.span.end_at):
             unit.emit("booking", action="expired", booking_id=booking.id)
-            moved = booking.expire(now)
-            expired.append(_end(unit, calendar, booking, moved, charged=booking.held_cost(now), now=now))
+            charged = booking.held_cost(now)
+            expired.append(_end(unit, calendar, booking, booking.expire(now), charged=charged, now=now))
+            unused = booking.amount_microcredits - charged
+            people.release_allowance(unit, reference=booking.id, amount_microcredits=unused, now=now)
     return expired
 
 

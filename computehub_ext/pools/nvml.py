@@ -87,12 +87,9 @@ def discover(
         if library is None:
             return []
         pools: dict[tuple[str, int], list[DeviceSpec]] = {}
-        for handle, index in _schedulable(library):
-            name = _text(library.nvmlDeviceGetName(handle))
-            memory_mib = int(library.nvmlDeviceGetMemoryInfo(handle).total) // 2**20
-            # Two runs of a model may differ by a few MiB of reserved memory; whole GiB keep them in one pool.
-            like = pools.setdefault((short_model(name), memory_mib // 1024), [])
-            like.append(DeviceSpec(index, _text(library.nvmlDeviceGetUUID(handle)), name))
+        for device, memory_mib in _schedulable(library):
+            # Two of a model may differ by a few MiB of reserved memory; whole GiB keep them in one pool.
+            pools.setdefault((short_model(device.name), memory_mib // 1024), []).append(device)
     models = [model for model, _ in pools]
     specs = []
     for (model, memory_gib), devices in pools.items():
@@ -129,24 +126,29 @@ def running(nvml: Any = None) -> Iterator[Any]:
         nvml.nvmlShutdown()
 
 
-def _schedulable(nvml: Any) -> Iterator[tuple[Any, int]]:
-    """What a kernel can be started on, with a number: whole devices, and the slices of those in MIG mode."""
+def _schedulable(nvml: Any) -> Iterator[tuple[DeviceSpec, int]]:
+    """What a kernel can be started on, with its MiB: whole devices, and the slices of those in MIG mode."""
     slices = 0
     for index in range(nvml.nvmlDeviceGetCount()):
         try:
             handle = nvml.nvmlDeviceGetHandleByIndex(index)
             if not _in_mig_mode(nvml, handle):
-                yield handle, index
+                yield _described(nvml, handle, index)
                 continue
             for place in range(nvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
                 try:
                     part = nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, place)
                 except nvml.NVMLError_NotFound:  # places are numbered with gaps
                     continue
-                yield part, slices
+                yield _described(nvml, part, slices)
                 slices += 1
         except nvml.NVMLError as error:
             _log.warning("GPU %d does not answer and is not offered: %s", index, error)
+
+
+def _described(nvml: Any, handle: Any, index: int) -> tuple[DeviceSpec, int]:
+    name, uuid = (_text(value) for value in (nvml.nvmlDeviceGetName(handle), nvml.nvmlDeviceGetUUID(handle)))
+    return DeviceSpec(index, uuid, name), int(nvml.nvmlDeviceGetMemoryInfo(handle).total) // 2**20
 
 
 def _in_mig_mode(nvml: Any, handle: Any) -> bool:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -13,6 +16,14 @@ from computehub_ext.core.errors import Invalid
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 BERLIN = "Europe/Berlin"
+
+
+def outcome(read: Callable[[], Any]) -> tuple[Any, dict[str, Any]]:
+    """What was read, or the details of the refusal."""
+    try:
+        return read(), {}
+    except Invalid as refusal:
+        return None, refusal.details
 
 
 @pytest.mark.parametrize(
@@ -87,12 +98,13 @@ def test_understood(text: str, expected: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "", "   ", "soon", "banana", "tomorrow-ish", "14", "1400", "25:00", "14:60", "14:00 15:00", "13pm", "0am", "2 pm pm",
-        "tomorrow yesterday 14:00", "yesterday 14:00", "32 march 14:00", "29 february 2026 14:00", "2026-02-30 14:00",
-        "03/04/2026 14:00", "2026-03-20", "tomorrow", "monday", "20 march", "may 14:00", "14:00 may",
+        "", "   ", "soon", "banana", "tomorrow-ish", "14", "1400", "25:00", "14:60", "14:00 15:00", "13pm", "0am",
+        "2 pm pm", "tomorrow yesterday 14:00", "yesterday 14:00", "32 march 14:00", "29 february 2026 14:00",
+        "2026-02-30 14:00", "03/04/2026 14:00", "2026-03-20", "tomorrow", "monday", "20 march", "may 14:00", "14:00 may",
         "2026-03-02 09:58", "today 9:00", "2026-03-01T14:00Z", "2026-03-02T08:58:59Z", "1999-01-01 10:00",
         "in -2h", "in 2", "in two moons", "in", "14:00+25:00", "14:00 Mars/Olympus", "tomorrow 14:00 CEST",
-        "9999-12-31T23:59-12:00", "0001-01-01T00:00+12:00", "in 99999999999d", "2026-03-20T24:01", "2026-03-20 14:00:60",
+        "9999-12-31T23:59-12:00", "0001-01-01T00:00+12:00", "in 99999999999d", "2026-03-20T24:01",
+        "2026-03-20 14:00:60",
         "x" * 1000, "１４:００", "14:00 tomorrow; drop table bookings", "\x00",
     ],
 )  # fmt: skip
@@ -167,10 +179,8 @@ def test_unknown_zone(zone: str) -> None:
 
 @given(st.text(max_size=60))
 def test_anything_is_understood_or_refused(text: str) -> None:
-    try:
-        assert parse_when(text, BERLIN, NOW) >= NOW
-    except Invalid as refusal:
-        assert refusal.details["field"] == "when"
+    moment, refusal = outcome(lambda: parse_when(text, BERLIN, NOW))
+    assert refusal["field"] == "when" if refusal else moment >= NOW
 
 
 @given(
@@ -179,13 +189,10 @@ def test_anything_is_understood_or_refused(text: str) -> None:
 )
 def test_a_local_time_is_read_back_as_typed(local: datetime, zone: str) -> None:
     local = local.replace(second=0, microsecond=0)
-    try:
-        moment = parse_when(f"{local:%Y-%m-%d %H:%M}", zone, NOW)
-    except Invalid as refusal:
-        assert {"next_valid", "options"} & set(refusal.details)
+    moment, refusal = outcome(lambda: parse_when(f"{local:%Y-%m-%d %H:%M}", zone, NOW))
+    if refusal:
+        assert {"next_valid", "options"} & set(refusal)
     else:
-        from zoneinfo import ZoneInfo
-
         assert moment.astimezone(ZoneInfo(zone)).replace(tzinfo=None) == local
 
 
@@ -194,8 +201,8 @@ def test_a_local_time_is_read_back_as_typed(local: datetime, zone: str) -> None:
     [
         ("2h", 7200), ("2 h", 7200), ("2H", 7200), ("2 hours", 7200), ("1hr", 3600), ("90m", 5400), ("90 min", 5400),
         ("90 minutes", 5400), ("1h30m", 5400), ("1 h 30 min", 5400), ("1.5h", 5400), ("45s", 45), ("1d", 86_400),
-        ("1 day 2 hours", 93_600), ("1w", 604_800), ("PT2H", 7200), ("pt1h30m", 5400), ("P1DT1H", 90_000), ("0h30m", 1800),
-        ("P1W", 604_800),
+        ("1 day 2 hours", 93_600), ("1w", 604_800), ("PT2H", 7200), ("pt1h30m", 5400), ("P1DT1H", 90_000),
+        ("0h30m", 1800), ("P1W", 604_800),
     ],
 )  # fmt: skip
 def test_duration(text: str, seconds: float) -> None:
@@ -204,8 +211,8 @@ def test_duration(text: str, seconds: float) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", " ", "0", "0h", "0h0m", "-2h", "PT0S", "-PT2H", "2", "1.5", "h", "two hours", "2x", "2h2h", "30m1h", "1:30", "PT",
-     "P", "P1M", "P1Y", "nan", "inf h", "1e9h", "99999999999w", "0.0000001s", "2h foo", "２h", "9" * 400 + "h"],
+    ["", " ", "0", "0h", "0h0m", "-2h", "PT0S", "-PT2H", "2", "1.5", "h", "two hours", "2x", "2h2h", "30m1h", "1:30",
+     "PT", "P", "P1M", "P1Y", "nan", "inf h", "1e9h", "99999999999w", "0.0000001s", "2h foo", "２h", "9" * 400 + "h"],
 )  # fmt: skip
 def test_duration_refused(text: str) -> None:
     with pytest.raises(Invalid) as refusal:
@@ -220,7 +227,5 @@ def test_a_duration_without_a_unit_is_asked_for_one():
 
 @given(st.text(max_size=30))
 def test_any_duration_is_understood_or_refused(text: str) -> None:
-    try:
-        assert parse_duration(text) > timedelta(0)
-    except Invalid as refusal:
-        assert refusal.details["field"] == "duration"
+    duration, refusal = outcome(lambda: parse_duration(text))
+    assert refusal["field"] == "duration" if refusal else duration > timedelta(0)
