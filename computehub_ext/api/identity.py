@@ -22,7 +22,7 @@ from computehub_ext.core.actor import Actor, Via
 
 OWNER, PERSON = "owner", "person"
 
-_OWNERS_PROVIDERS = (PasswordIdentityProvider, LegacyIdentityProvider, IdentityProvider)
+_OWNERS_PROVIDERS = (LegacyIdentityProvider, PasswordIdentityProvider, IdentityProvider)  # subclasses first
 _DECIDES_WHO = ("get_user", "_get_user", "get_user_token", "user_from_cookie", "process_login_form")
 
 

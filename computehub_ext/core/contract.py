@@ -245,8 +245,10 @@ def _formats() -> Any:
         if not isinstance(value, str):
             return True
         try:
-            return "T" in value.upper() and datetime.fromisoformat(value).tzinfo is not None
+            at = datetime.fromisoformat(value)
         except ValueError:
             return False
+        # Far from both ends of the calendar, where adding a duration or a zone's offset would fail.
+        return "T" in value.upper() and at.tzinfo is not None and 1970 < at.year < 3000
 
     return checker

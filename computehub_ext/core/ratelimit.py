@@ -7,6 +7,7 @@ restart forgives everybody, which costs less than writing each request down.
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -21,6 +22,8 @@ DEFAULT_RATE_LIMITS: Mapping[str, str] = {
 }
 """By route class. Kernels are counted by themselves, so that a cell's runaway loop leaves its owner's browser alone."""
 
+_LIMIT = re.compile(r"[1-9]\d{0,8}/(second|minute|hour|day)")
+
 
 class RateLimits:
     """The limits and their counts.
@@ -28,10 +31,18 @@ class RateLimits:
     Parameters
     ----------
     by_class:
-        ``{"write": "120/minute"}``, in the notation of the ``limits`` library. A class that is not named has no limit.
+        ``{"write": "120/minute"}``, per second, minute, hour or day. A class that is not named has no limit.
+
+    Raises
+    ------
+    ValueError
+        If a limit can't be read.
     """
 
     def __init__(self, by_class: Mapping[str, str] = DEFAULT_RATE_LIMITS) -> None:
+        for name, text in by_class.items():
+            if not _LIMIT.fullmatch(text):
+                raise ValueError(f"the rate limit of {name} must be like 120/minute, not {text!r}")
         self._by_class = dict(by_class)
         self._strategy: Any = None
         self._items: dict[str, Any] = {}
