@@ -5,7 +5,7 @@ undone if the transaction is; it is given back after the commit, so that nobody 
 
 What the rules say:
 
-- A person's own bookings may overlap, since each is paid. The same pool, time and notebook twice is a slip: refused.
+- A person's own bookings may overlap, since each is paid. The same model, time and notebook twice is a slip: refused.
 - The price per hour is that of the moment of booking, also for time added later.
 - Given back before its start it costs nothing; after it, the time that it was held. Nobody coming counts as held.
 """
@@ -53,6 +53,7 @@ __all__ = [
 ]
 
 STEPS_MAX = 10_000
+PATH_LENGTH_MAX = 4096
 HASH_FORMAT = "1"
 
 
@@ -166,7 +167,7 @@ def book(
     InsufficientCredits
         The price is more than the person has left.
     Conflict
-        The same person holds this pool at this time for this notebook already.
+        The same person holds this model (any, where none is named) at this very time for this notebook already.
     Invalid
         The time, its length or the number of devices is out of the limits, or the model is unknown.
     """
@@ -184,13 +185,13 @@ def book(
             raise IdempotencyMismatch("This key made another booking; a new booking needs a new key.", key=key)
         return earlier[0]
     span = wanted_span(span, duration, now)
+    _check_path(notebook_path)
     limits.check_count(count)
     limits.check_duration(span.duration)
     limits.check_start(span.start_at, now)
     most = max_rate_microcredits_per_hour
     found = candidates(unit, model=model, count=count, max_rate_microcredits_per_hour=most)
-    for each in found:
-        _refuse_twice(unit, person, each, span, notebook_path)
+    _refuse_twice(unit, person, found, span, notebook_path)
     pool = _reserve_first(unit, calendar, found, span, count)
     if pool is None:
         choices = quote(unit, calendar, model=model, count=count, span=span, now=now, limits=limits,
@@ -229,8 +230,16 @@ def book(
     return booking
 
 
-def _refuse_twice(unit: Unit, person: Person, pool: Pool, span: TimeSpan, notebook_path: str | None) -> None:
-    same = store.load_same(unit, person_id=person.id, pool_id=pool.id, span=span, notebook_path=notebook_path)
+def _check_path(notebook_path: str | None) -> None:
+    # PostgreSQL stores neither zero characters nor lone surrogates; no notebook's name has them.
+    path = notebook_path or ""
+    if "\0" in path or any("\ud800" <= char <= "\udfff" for char in path) or len(path) > PATH_LENGTH_MAX:
+        raise Invalid("That is not the path of a notebook.", field="notebook_path")
+
+
+def _refuse_twice(unit: Unit, person: Person, found: list[Pool], span: TimeSpan, notebook_path: str | None) -> None:
+    models = {pool.model for pool in found}
+    same = store.load_same(unit, person_id=person.id, models=models, span=span, notebook_path=notebook_path)
     if same is not None:
         raise Conflict(
             f"You hold {same.count} × {same.model} at that time for this notebook already, as {same.id}. "

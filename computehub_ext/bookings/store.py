@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import datetime
 from typing import Any
 
@@ -90,14 +90,16 @@ def load_by_key(unit: Unit, person_id: str, key: str) -> tuple[Booking, str] | N
     return (_booking(row), row.input_hash) if row else None
 
 
-def load_same(unit: Unit, *, person_id: str, pool_id: str, span: TimeSpan, notebook_path: str | None) -> Booking | None:
-    """A live booking of the same person for the same pool, time and notebook."""
+def load_same(
+    unit: Unit, *, person_id: str, models: Collection[str], span: TimeSpan, notebook_path: str | None
+) -> Booking | None:
+    """A live booking of the same person for one of these models, this time and this notebook."""
     return next(
         _many(
             unit,
             select(bookings).where(
                 bookings.c.person_id == person_id,
-                bookings.c.pool_id == pool_id,
+                bookings.c.model.in_(models),
                 bookings.c.start_at == span.start_at,
                 bookings.c.end_at == span.end_at,
                 bookings.c.notebook_path.is_not_distinct_from(notebook_path),
