@@ -80,6 +80,10 @@ class Link:
             )
         return cls(url, token, environ.get(KERNEL_VARIABLE))
 
+    def elsewhere(self, url: str) -> Link:
+        """The same token at another address of the same server."""
+        return Link(url, self._token, self.kernel_id, self.timeout_seconds)
+
     @property
     def page_url(self) -> str:
         """Where this server's ComputeHub page is, for the browser."""

@@ -1,0 +1,1 @@
+"""The demo: JupyterLab on a tour, with two people, in a folder of its own."""
