@@ -5,7 +5,6 @@ ifeq ($(PYTHON),)
 $(error ComputeHub needs Python 3.11 or newer, and none was found. Name one: make PYTHON=/path/to/python3.11)
 endif
 RUN := .venv/bin/python
-PORT ?= 8888
 ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -16,7 +15,7 @@ help: ## Print this list
 
 demo: ## Set everything up and open JupyterLab on the demo notebook (PORT=8888, NO_BROWSER=1)
 	@$(PYTHON) scripts/setup.py demo
-	@exec $(RUN) -m computehub_ext.cli demo --port $(PORT) $(if $(NO_BROWSER),--no-browser)
+	@exec $(RUN) -m computehub_ext.cli demo $(if $(PORT),--port $(PORT)) $(if $(NO_BROWSER),--no-browser)
 
 test: .venv/test ## Lint and run every test, installing what they need (ARGS="tests/unit -k hold" for a few)
 	@$(RUN) scripts/debian.py

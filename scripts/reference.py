@@ -6,6 +6,7 @@ errors from the tree of classes.
 
 from __future__ import annotations
 
+import argparse
 import inspect
 import re
 import subprocess
@@ -48,11 +49,11 @@ def shell(*words: str) -> str:
 
 
 def cli() -> str:
-    top = shell("--help")
-    # argparse lists its commands as {a,b,c}; what stands between the braces is what there is help on.
-    listed = re.search(r"\{([a-z,-]+)\}", top)
-    lines = ["# `computehub`", "", "```text", top, "```", ""]
-    for command in listed[1].split(",") if listed else []:
+    from computehub_ext.cli import parser
+
+    actions = [action for action in parser()._actions if isinstance(action, argparse._SubParsersAction)]
+    lines = ["# `computehub`", "", "```text", shell("--help"), "```", ""]
+    for command in actions[0].choices:
         lines += [f"## `computehub {command}`", "", "```text", shell(command, "--help"), "```", ""]
     return "\n".join(lines)
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from tests.architecture.source import ROOT, files, parsed
 
-MOST_LINES = 400
-# Longer than that, each for its reason.
+MOST_LINES = 450
+# Some 400 is the aim; what is longer than this has its reason here.
 LONGER: dict[str, str] = {}
 
 

@@ -60,6 +60,8 @@ class Lab:
     folder: Path
     users: dict[str, str]
     arguments: tuple[str, ...] = ()
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Traits of ComputeHub that this server sets otherwise."""
     environment: dict[str, str] = field(default_factory=dict)
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
@@ -102,7 +104,9 @@ class Lab:
             "JUPYTER_RUNTIME_DIR": str(self.folder / "home" / "runtime"),
             "IPYTHONDIR": str(self.folder / "home" / "ipython"),
             "PYTHONPATH": str(ROOT),
-            "COMPUTEHUB_TEST_USERS": json.dumps(self.users),
+            "COMPUTEHUB_USER_TOKENS": json.dumps(self.users),
+            "COMPUTEHUB_TEST_DATA": str(self.data),
+            "COMPUTEHUB_TEST_SETTINGS": json.dumps(self.settings),
             **self.environment,
         }
         with self.log.open("ab") as log:
@@ -224,10 +228,12 @@ def notebook_json(cells: list[str], **metadata: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def running_lab(folder: Path, *arguments: str, users: tuple[str, ...] = ("alice", "bob"), **env: str) -> Iterator[Lab]:
+def running_lab(
+    folder: Path, *arguments: str, users: tuple[str, ...] = ("alice", "bob"), **settings: Any
+) -> Iterator[Lab]:
     """A server for one test or one file of tests; fails when it leaves a process behind."""
     tokens = {name: secrets.token_hex(16) for name in users}
-    lab = Lab(folder=folder, users=tokens, arguments=arguments, environment=env)
+    lab = Lab(folder=folder, users=tokens, arguments=arguments, settings=settings)
     left: list[str] = []
     try:
         lab.start()

@@ -5,9 +5,12 @@ import os
 
 from traitlets.config import get_config
 
-from tests.e2e.people import PeopleByToken
-
 c = get_config()
-c.ServerApp.identity_provider_class = PeopleByToken
-c.PeopleByToken.tokens = json.loads(os.environ["COMPUTEHUB_TEST_USERS"])
-c.ServerApp.disable_check_xsrf = False
+c.ServerApp.identity_provider_class = "computehub_ext.api.identity.TwoUserIdentityProvider"
+c.ServerApp.jpserver_extensions = {"computehub_ext": True}
+c.ComputeHub.database_url = "sqlite:///" + os.environ["COMPUTEHUB_TEST_DATA"] + "/computehub.sqlite"
+c.ComputeHub.state_dir = os.environ["COMPUTEHUB_TEST_DATA"] + "/kernels"
+c.ComputeHub.simulated = "always"
+c.ComputeHub.tick_seconds = 1.0
+for name, value in json.loads(os.environ.get("COMPUTEHUB_TEST_SETTINGS", "{}")).items():
+    setattr(c.ComputeHub, name, value)
