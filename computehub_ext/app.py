@@ -133,27 +133,35 @@ class ComputeHub(ExtensionApp):
 
     # --- Jupyter's hooks ------------------------------------------------------------------------------------------
 
+    def _link_jupyter_server_extension(self, serverapp: Any) -> None:
+        from computehub_ext.notebook import wiring
+
+        super()._link_jupyter_server_extension(serverapp)
+        wiring.link(serverapp)
+
     def initialize_settings(self) -> None:
         from computehub_ext.api import identity
 
+        assert self.serverapp is not None, "Jupyter links the extension before it loads it"
         who = identity.mode(self.serverapp.identity_provider, self.identity)
         self.plane = LazyPlane(lambda: self._open(who), log=self.log)
         self.settings["computehub_plane"] = self.plane
 
     def initialize_handlers(self) -> None:
-        from computehub_ext import api, notebook
+        from computehub_ext import api
+        from computehub_ext.notebook import wiring
 
         api.register(self)
-        notebook.setup(self.serverapp, self.plane)
+        wiring.setup(self.serverapp, self.plane)
 
     async def _start_jupyter_server_extension(self, serverapp: Any) -> None:
         # The first page comes first: opening imports SQLAlchemy and takes a core for half a second.
         asyncio.get_running_loop().call_later(OPEN_DELAY_SECONDS, self.plane.open_soon)
 
     async def stop_extension(self) -> None:
-        from computehub_ext import notebook
+        from computehub_ext.notebook import wiring
 
-        await notebook.stop(self.serverapp, end_leases=self.end_leases_on_stop)
+        await wiring.stop(self.serverapp, end_leases=self.end_leases_on_stop)
         await self.plane.close(end_leases=self.end_leases_on_stop)
 
     def _open(self, who: str) -> Opened:

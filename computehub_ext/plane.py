@@ -20,7 +20,7 @@ from computehub_ext.core.settings import Settings
 if TYPE_CHECKING:
     from tornado.httpserver import HTTPServer
 
-    from computehub_ext.client import ControlPlane
+    from computehub_ext.client.control_plane import ControlPlane
     from computehub_ext.client.remote import RemotePlane
 
 
@@ -195,14 +195,14 @@ def _open_embedded(
     on_close: Callable[[], None],
 ) -> ControlPlane:
     from computehub_ext.backends.local import LocalBackend
-    from computehub_ext.client import ControlPlane
+    from computehub_ext.client.control_plane import ControlPlane
     from computehub_ext.core.clock import SystemClock
     from computehub_ext.core.database import Database
     from computehub_ext.pools import nvml
     from computehub_ext.pools import simulated as simulated_pools
 
     database = Database(database_url)
-    database.migrate()
+    database.migrate(); database.create_all()
     backend = LocalBackend(state_dir, standby_count=warm_kernels)
     plane = ControlPlane(
         database=database,
