@@ -1,0 +1,330 @@
+"""One kernel whose place can change behind its id."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import zmq
+from jupyter_server.services.kernels.kernelmanager import ServerKernelManager
+from tornado.ioloop import IOLoop
+from zmq.eventloop.zmqstream import ZMQStream
+
+from computehub_ext.core.errors import BackendError, ComputeHubError
+from computehub_ext.notebook import wire
+from computehub_ext.notebook.code import Line
+from computehub_ext.notebook.places import CpuPlace, LeasedPlace, Place
+from computehub_ext.notebook.provisioner import SwitchProvisioner
+from computehub_ext.notebook.relay import Relay
+from computehub_ext.notebook.traffic import Traffic
+from computehub_ext.notebook.websocket import close_all
+from computehub_ext.notebook.wire import ShellRequest, Subscription
+
+HEARD_SECONDS = 0.5
+HEARD_ATTEMPTS_MAX = 40
+CONNECTION_CHANNELS = ("shell", "iopub", "stdin", "control", "hb")
+
+
+@dataclass
+class Staged:
+    """Connections to a kernel that is not in place yet, of all who will listen to it."""
+
+    place: Place
+    line: Line
+    activity: tuple[ZMQStream, Subscription] | None = None
+    browsers: dict[Any, tuple[dict[str, ZMQStream], Subscription]] = field(default_factory=dict)
+    buffered: tuple[dict[str, ZMQStream], Subscription] | None = None
+    relay: Subscription | None = None
+
+    def close(self) -> None:
+        self.line.close()
+        if self.activity is not None:
+            close_all({"iopub": self.activity[0]})
+        if self.buffered is not None:
+            close_all(self.buffered[0])
+        if self.relay is not None:
+            close_all({"iopub": self.relay.stream})
+        for streams, _ in self.browsers.values():
+            close_all(streams)
+
+
+class SwitchableKernelManager(ServerKernelManager):
+    """Jupyter's manager of one kernel, for a kernel that runs now here and now on a lease.
+
+    Its ports, and so the connection file, are those of the relay and stay; its ``connect_*`` methods lead to the kernel
+    in place. ``traffic`` is None for a kernel that can't be switched, which is then Jupyter's alone.
+    """
+
+    traffic: Traffic | None = None
+    relay: Relay | None = None
+    line: Line | None = None
+    switch: Any = None
+    """The move that is under way, if any."""
+    way_back: Place | None = None
+    """The kernel before the last move, kept until the new one has shown that it works."""
+    lease_id: str | None = None
+    payer: str | None = None
+    _greeting: asyncio.Task[None] | None = None
+
+    # -- what it is ----------------------------------------------------------------------------------------------------
+
+    @property
+    def place(self) -> Place | None:
+        return self.provisioner.place if isinstance(self.provisioner, SwitchProvisioner) else None
+
+    @property
+    def plane(self) -> Any:
+        return self.parent.plane
+
+    @property
+    def why_not_switchable(self) -> str | None:
+        """A sentence for a kernel that must stay where it is."""
+        spec = self.kernel_spec
+        if spec is None or (spec.language or "").lower() != "python":
+            name = spec.display_name if spec is not None else self.kernel_name
+            return f"Only Python kernels can move to a GPU with their variables, and this one is “{name}”."
+        provisioner = spec.metadata.get("kernel_provisioner", {}).get("provisioner_name", "computehub")
+        if provisioner != "computehub":
+            return (
+                f"“{spec.display_name}” is started by the provisioner {provisioner}, so it can't be moved from there."
+            )
+        if self.transport != "tcp":
+            return "Kernels that are reached over files (transport ipc) can't be moved."
+        return None
+
+    # -- start and end -------------------------------------------------------------------------------------------------
+
+    async def _async_pre_start_kernel(self, **kw: Any) -> Any:
+        if self.provisioner is None and self.why_not_switchable is None:
+            self.kernel_id = self.kernel_id or kw.pop("kernel_id", None)
+            self.adopt(SwitchProvisioner(kernel_id=self.kernel_id, kernel_spec=self.kernel_spec, parent=self))
+        return await super()._async_pre_start_kernel(**kw)
+
+    def adopt(self, provisioner: SwitchProvisioner) -> None:
+        self.provisioner = provisioner
+        self.traffic = Traffic(self.kernel_id, self.session)
+        self.parent.attach(self)
+
+    def open_relay(self, *, jupyter_session: str = "", ports: Mapping[str, int] | None = None) -> None:
+        """Open the ports that the connection file names, once for this kernel's whole life, and write that file."""
+        assert self.traffic is not None
+        if self.relay is None:
+            curve = self.curve_publickey and (self.curve_publickey, self.curve_secretkey)
+            self.relay = Relay(self.context, self.session, self.traffic, self.ip, ports or {}, curve or None)
+            self.traffic.relay = self.relay
+            for channel in CONNECTION_CHANNELS:
+                setattr(self, f"{channel}_port", self.relay.ports[channel])
+        self.write_connection_file(jupyter_session=jupyter_session)
+
+    def place_changed(self) -> None:
+        """A kernel was started or restarted in place: connect everybody to it, and run our code in it before theirs."""
+        assert self.place is not None and self.traffic is not None and self.relay is not None
+        info = self.place.connection_info
+        self._open_line(Line(self.context, info, self.session))
+        self.relay.move(info)
+        self.relay.alive = True
+        for connection in list(self.traffic.connections):
+            streams, _ = connection.connected(info)
+            connection.move(streams, keep_old=False)
+        self.parent.kernel_moved(self, self._connected_buffer(info))
+        self._greet()
+
+    def _open_line(self, line: Line) -> None:
+        if self.line is not None:
+            self.line.close()
+        self.line = line
+
+    def _greet(self) -> None:
+        self.traffic.shut()
+        if self._greeting is not None:
+            self._greeting.cancel()
+        self._greeting = asyncio.ensure_future(self._run_greeting(self.line))
+
+    async def _run_greeting(self, line: Line) -> None:
+        try:
+            await self.parent.greet(line)
+        except BackendError as error:
+            self.log.warning("kernel %s has no %%gpu: %s", self.kernel_id, error)
+        if self.switch is None and line is self.line:
+            self.traffic.open()
+
+    async def greeted(self) -> None:
+        """Wait until our code has run in a kernel that was just started."""
+        if self._greeting is not None:
+            with suppress(asyncio.CancelledError):
+                await asyncio.shield(self._greeting)
+
+    async def restart_kernel(self, *args: Any, **kwargs: Any) -> Any:
+        """Restart where the kernel is; a kernel that died comes back empty on the CPU, or as it was before its move."""
+        if self.traffic is None:
+            return await super().restart_kernel(*args, **kwargs)
+        kwargs.pop("newports", None)  # the relay's ports stay
+        died = self.has_kernel and not await self.is_alive()
+        reason = self.place.died if died and self.place is not None else None
+        if self.switch is not None:
+            await self.switch.stop(reason or "The kernel was restarted.")
+        self.traffic.kernel_gone()
+        if died and await self.parent.after_death(self, reason or "The kernel ended by itself."):
+            return None
+        if not died:
+            await self.drop_way_back()
+        return await super().restart_kernel(*args, **kwargs)
+
+    async def interrupt_kernel(self, *args: Any, **kwargs: Any) -> Any:
+        """Interrupt the running cell. While the notebook moves this cancels the move as well."""
+        if self.switch is not None:
+            was_running = not self.traffic.gate.idle
+            await self.switch.stop("Interrupted.", cancelled=True)
+            if not was_running:
+                return None
+        return await super().interrupt_kernel(*args, **kwargs)
+
+    async def shutdown_kernel(self, *args: Any, **kwargs: Any) -> Any:
+        if self.switch is not None:
+            await self.switch.stop("The kernel was shut down.", cancelled=True)
+        return await super().shutdown_kernel(*args, **kwargs)
+
+    async def left(self) -> None:
+        """The kernel is shut down for good."""
+        if self._greeting is not None:
+            self._greeting.cancel()
+        await self.drop_way_back()
+        if self.line is not None:
+            self.line.close()
+        if self.relay is not None:
+            self.relay.close()
+        for connection in list(self.traffic.connections if self.traffic else ()):
+            connection.forget_old()
+        if isinstance(self.place, CpuPlace):
+            await self.place.end()
+        await self.parent.kernel_left(self)
+
+    async def drop_way_back(self) -> None:
+        """End the kernel that was kept to go back to."""
+        place, self.way_back = self.way_back, None
+        if self.relay is not None:
+            self.relay.forget_old()
+        for connection in list(self.traffic.connections if self.traffic else ()):
+            connection.forget_old()
+        if place is not None:
+            with suppress(ComputeHubError):
+                await place.end()
+
+    # -- connections ---------------------------------------------------------------------------------------------------
+
+    def _create_connected_socket(self, channel: str, identity: bytes | None = None) -> Any:
+        if self.place is None:
+            return super()._create_connected_socket(channel, identity)
+        context: zmq.Context[Any] = self.context
+        socket = context.socket(wire.channel_socket_types[channel])  # of the class that the caller has set
+        wire.prepare(socket, self.place.connection_info, identity)
+        socket.connect(wire.address(self.place.connection_info, channel))
+        return socket
+
+    def send_for(self, request: ShellRequest) -> None:
+        """Forward the request of a client that went away."""
+        if self.line is not None:
+            self.line.send(request.parts)
+        else:
+            self.traffic.finish(request.msg_id)
+
+    async def heard(self, subscription: Subscription, info: Mapping[str, Any] | None = None) -> None:
+        """Wait until the kernel knows of a subscription.
+
+        ipykernel 7 announces it. An older kernel tells by its first message, for which it is asked a question on the
+        control channel, which is answered even while a cell runs.
+        """
+        control: ZMQStream | None = None
+        try:
+            for _ in range(HEARD_ATTEMPTS_MAX):
+                await asyncio.wait({subscription.heard}, timeout=HEARD_SECONDS)
+                if subscription.heard.done() or subscription.stream.closed():
+                    return
+                info = info or (self.place.connection_info if self.place is not None else None)
+                if control is None and info is not None:
+                    control = ZMQStream(wire.connect(self.context, info, "control"), IOLoop.current())
+                if control is not None:
+                    self.session.send(control, "kernel_info_request")
+            self.log.warning("kernel %s announced no subscription: output may be lost", self.kernel_id)
+        finally:
+            if control is not None:
+                close_all({"control": control})
+
+    def _connected_buffer(self, info: Mapping[str, Any]) -> tuple[dict[str, ZMQStream], Subscription] | None:
+        """Connect the channels of a browser that is away, under its own identity, if one left any."""
+        buffer = self.parent._kernel_buffers.get(self.kernel_id)
+        if not buffer or not buffer["channels"]:
+            return None
+        streams = {}
+        for channel, stream in buffer["channels"].items():
+            identity = stream.socket.identity if not stream.closed() else None
+            new = streams[channel] = ZMQStream(wire.connect(self.context, info, channel, identity), IOLoop.current())
+            new.channel = channel
+        return streams, Subscription(streams["iopub"])
+
+    # -- moving --------------------------------------------------------------------------------------------------------
+
+    async def stage(self, place: Place, line: Line) -> Staged:
+        """Connect all who listen to this kernel to another one, and wait until that one has heard of them."""
+        staged = Staged(place, line)
+        try:
+            await self.complete(staged)
+        except BaseException:
+            line_kept, staged.line = staged.line, _NoLine()
+            staged.close()
+            staged.line = line_kept
+            raise
+        return staged
+
+    async def complete(self, staged: Staged) -> None:
+        """Stage those who came since."""
+        info = staged.place.connection_info
+        while True:
+            waited: list[Subscription] = []
+            if staged.activity is None:
+                socket = wire.connect(self.context, info, "iopub", drops_nothing=True)
+                stream = ZMQStream(socket, IOLoop.current())
+                staged.activity = stream, Subscription(stream)
+                waited.append(staged.activity[1])
+            for connection in list(self.traffic.connections):
+                if connection not in staged.browsers and connection.channels:
+                    staged.browsers[connection] = connection.connected(info)
+                    waited.append(staged.browsers[connection][1])
+            if staged.buffered is None and (buffered := self._connected_buffer(info)) is not None:
+                staged.buffered = buffered
+                waited.append(buffered[1])
+            if staged.relay is None and (relayed := self.relay.stage(info)) is not None:
+                staged.relay = relayed
+                waited.append(relayed)
+            if not waited:
+                return
+            for subscription in waited:
+                subscription.stream.on_recv(subscription.saw)
+            await asyncio.gather(*(self.heard(subscription, info) for subscription in waited))
+
+    def commit(self, staged: Staged, *, keep_old: bool) -> Place:
+        """Change over, between two messages; returns the place before, which goes on running."""
+        assert isinstance(self.provisioner, SwitchProvisioner) and staged.activity is not None
+        before = self.provisioner.swap(staged.place)
+        assert before is not None and self.relay is not None
+        self._open_line(staged.line)
+        iopub = staged.relay.stream if staged.relay is not None else None
+        self.relay.move(staged.place.connection_info, iopub=iopub, keep_old=keep_old)
+        for connection in list(self.traffic.connections):
+            if connection in staged.browsers:
+                connection.move(staged.browsers.pop(connection)[0], keep_old=keep_old)
+        for streams, _ in staged.browsers.values():
+            close_all(streams)  # browsers that left meanwhile
+        self._close_control_socket()
+        self._connect_control_socket()
+        self.lease_id = staged.place.lease_id if isinstance(staged.place, LeasedPlace) else None
+        self.parent.kernel_moved(self, staged.buffered, staged.activity[0])
+        return before
+
+
+class _NoLine:
+    def close(self) -> None:
+        """The caller keeps the line."""

@@ -1,0 +1,410 @@
+"""All kernels of the server: tokens, activity, survival of leased ones, and what happens when one ends."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import secrets
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from jupyter_client.session import Session
+from jupyter_server import CallContext
+from jupyter_server._tz import utcnow
+from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
+from tornado import web
+from tornado.ioloop import IOLoop
+from traitlets import Unicode, default
+from zmq.eventloop.zmqstream import ZMQStream
+
+from computehub_ext.core.actor import Actor, Via
+from computehub_ext.core.errors import ComputeHubError
+from computehub_ext.notebook import wire
+from computehub_ext.notebook.kernel import SwitchableKernelManager
+from computehub_ext.notebook.places import CpuPlace, LeasedPlace, Place
+from computehub_ext.notebook.provisioner import SwitchProvisioner
+from computehub_ext.notebook.saved import SavedKernels, state_dir_of
+from computehub_ext.notebook.state import Carrier, greeting
+from computehub_ext.notebook.traffic import reading
+from computehub_ext.notebook.watch import Watch
+from computehub_ext.notebook.websocket import close_all
+from computehub_ext.notebook.wire import Subscription
+
+TOKEN_PREFIX = "chk_"
+
+
+class ComputeHubKernelManager(AsyncMappingKernelManager):
+    """Jupyter's kernel manager, for kernels that can move to a lease and back."""
+
+    plane: Any = None
+    """The control plane as ``client.py`` describes it; None until ``setup`` hands it in, and then nothing can move."""
+    watch: Any = None
+
+    state_dir = Unicode(
+        config=True,
+        help="Folder for what a new server has to know of leased kernels (their signing keys among it). By default one "
+        "folder per root folder below Jupyter's data folder. Readable by its owner alone.",
+    )
+    kernel_server_url = Unicode(
+        config=True,
+        help="Address of this server for its kernels, with the base URL. By default the server's own local address; set "
+        "it where leased kernels run on other machines.",
+    )
+
+    @default("kernel_manager_class")
+    def _default_kernel_manager_class(self) -> str:
+        return "computehub_ext.notebook.kernel.SwitchableKernelManager"
+
+    @default("state_dir")
+    def _default_state_dir(self) -> str:
+        return str(state_dir_of(self.root_dir))
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._token_hashes: dict[str, str] = {}
+        self._background: set[asyncio.Task[Any]] = set()
+        self.saved = SavedKernels(Path(self.state_dir))
+        self.carrier = Carrier(Path(self.state_dir) / "transfers")
+        self.greeting_code = ""
+
+    def join(self, plane: Any, switches: Any) -> None:
+        """Learn of the control plane; from here on kernels can move."""
+        self.plane = plane
+        self.watch = Watch(self, switches)
+        self.greeting_code = greeting()
+
+    async def part(self, *, end_leases: bool) -> None:
+        """Let go of leased kernels before the control plane closes, or end them."""
+        if self.watch is not None:
+            await self.watch.stop()
+        for kernel_id, kernel in list(self._kernels.items()):
+            if getattr(kernel, "lease_id", None) is None or not isinstance(kernel.place, LeasedPlace):
+                continue
+            lease_id = kernel.lease_id
+            await self._let_go(kernel_id, kernel)
+            if end_leases:
+                self.saved.drop(kernel_id)
+                await self.released(lease_id, "server_stopped")
+        self.saved.close()
+
+    # -- kernels' tokens -----------------------------------------------------------------------------------------------
+
+    def kernel_actor(self, token: str) -> Actor | None:
+        """Who asks with a kernel's token: the person whose cell that kernel runs, or ran last, by our own record."""
+        kernel_id = self._token_hashes.get(_hashed(token))
+        kernel = self._kernels.get(kernel_id) if kernel_id is not None else None
+        if kernel is None or kernel.traffic is None:
+            return None
+        person = kernel.traffic.executor or kernel.traffic.starter
+        if person is None:
+            return None
+        return Actor(person.username, person.display_name, Via.KERNEL, kernel_id=kernel_id, is_admin=False)
+
+    def _kernel_env(self, kernel_id: str, env: dict[str, str] | None) -> dict[str, str]:
+        token = TOKEN_PREFIX + secrets.token_urlsafe(32)
+        self._token_hashes[_hashed(token)] = kernel_id
+        return {
+            **(os.environ if env is None else env),
+            "COMPUTEHUB_URL": self._server_url(),
+            "COMPUTEHUB_KERNEL_TOKEN": token,
+            "COMPUTEHUB_KERNEL_ID": kernel_id,
+        }
+
+    def _server_url(self) -> str:
+        base = self.kernel_server_url or getattr(self.parent, "connection_url", "") or ""
+        return base.rstrip("/") + "/api/computehub/v1/"
+
+    # -- start and end -------------------------------------------------------------------------------------------------
+
+    async def _async_start_kernel(self, *, kernel_id: str | None = None, path: Any = None, **kwargs: Any) -> str:
+        if kernel_id is None or kernel_id not in self:
+            kernel_id = kernel_id or self.new_kernel_id()
+            kwargs["env"] = self._kernel_env(kernel_id, kwargs.get("env"))
+        try:
+            return await super()._async_start_kernel(kernel_id=kernel_id, path=path, **kwargs)
+        except ComputeHubError as error:
+            raise web.HTTPError(409, error.message.replace("%", "%%"), reason="Not started") from error
+
+    start_kernel = _async_start_kernel  # type: ignore[assignment]
+
+    def attach(self, kernel: SwitchableKernelManager) -> None:
+        """A kernel that can be switched is about to start: note for whom, and where its messages go."""
+        traffic = kernel.traffic
+        assert traffic is not None
+        handler = CallContext.get(CallContext.JUPYTER_HANDLER)
+        identify = handler.settings.get("computehub_identify") if handler is not None else None
+        if identify is not None:
+            try:
+                traffic.starter = identify(handler)
+            except Exception:
+                self.log.debug("kernel %s is started by nobody known", kernel.kernel_id, exc_info=True)
+        traffic.to_buffer = partial(self._to_buffer, kernel.kernel_id, traffic.session)
+        traffic.on_busy = partial(self._on_busy, kernel)
+
+    async def greet(self, line: Any) -> None:
+        """Bring %gpu into a kernel that has just started."""
+        if self.greeting_code:
+            await line.run(self.greeting_code)
+
+    async def _async_shutdown_kernel(self, kernel_id: str, now: bool = False, restart: bool = False) -> None:
+        self._check_kernel_id(kernel_id)
+        await super()._async_shutdown_kernel(kernel_id, now=now, restart=restart)
+
+    shutdown_kernel = _async_shutdown_kernel
+
+    async def kernel_left(self, kernel: SwitchableKernelManager) -> None:
+        self._forget(kernel)
+        lease_id, kernel.lease_id = kernel.lease_id, None
+        if lease_id is not None and self.plane is not None:
+            await self.released(lease_id, "kernel_shut_down")
+
+    def _forget(self, kernel: SwitchableKernelManager) -> None:
+        self.saved.drop(kernel.kernel_id)
+        self._token_hashes = {h: owner for h, owner in self._token_hashes.items() if owner != kernel.kernel_id}
+
+    async def released(self, lease_id: str, reason: str, message: str | None = None) -> dict[str, Any] | None:
+        try:
+            lease: dict[str, Any] = await self.plane.release_lease(lease_id=lease_id, reason=reason, message=message)
+        except ComputeHubError as error:
+            # Its supervisor ends what nobody renews, and the control plane settles it.
+            self.log.warning("lease %s could not be released: %s", lease_id, error)
+            return None
+        return lease
+
+    async def after_death(self, kernel: SwitchableKernelManager, reason: str) -> bool:
+        """A kernel died by itself. True when the one from before its move is back, with its variables."""
+        lease_id, kernel.lease_id = kernel.lease_id, None
+        if lease_id is None:
+            return False
+        self.saved.drop(kernel.kernel_id)
+        lease = await self.released(lease_id, "kernel_died", reason)
+        cost = _cost_in_words(lease)
+        way_back, kernel.way_back = kernel.way_back, None
+        if way_back is not None and await way_back.poll() is None:
+            from computehub_ext.notebook.code import Line
+
+            line = Line(kernel.context, way_back.connection_info, kernel.session)
+            kernel.commit(await kernel.stage(way_back, line), keep_old=False)
+            kernel.traffic.say(
+                f"{reason} The lease is closed{cost}. The notebook is back on the CPU as it was before the move."
+            )
+            kernel.start_restarter()
+            kernel.traffic.open()
+            return True
+        if way_back is not None:
+            await way_back.end()
+        kernel.traffic.say(
+            f"{reason} The lease is closed{cost}. The notebook goes on with a new kernel on the CPU, without variables."
+        )
+        return False
+
+    # -- activity ------------------------------------------------------------------------------------------------------
+
+    def start_watching_activity(self, kernel_id: str) -> None:
+        kernel = self._kernels[kernel_id]
+        if getattr(kernel, "place", None) is None:
+            super().start_watching_activity(kernel_id)
+            return
+        kernel.reason = ""
+        kernel.last_activity = utcnow()
+        info = kernel.place.connection_info
+        stream = ZMQStream(wire.connect(kernel.context, info, "iopub", drops_nothing=True), IOLoop.current())
+        Subscription(stream)
+        self._watch_activity(kernel, stream)
+
+    def _watch_activity(self, kernel: SwitchableKernelManager, stream: ZMQStream) -> None:
+        kernel._activity_stream = stream
+        stream.on_recv(partial(self._record_activity, kernel))
+
+    def _record_activity(self, kernel: SwitchableKernelManager, frames: list[bytes]) -> None:
+        """Do as Jupyter does with each iopub message, and tell the gate; once per message, so without unpacking it all."""
+        if frames[0].startswith(wire.READY_TOPIC):
+            return
+        try:
+            header, parent, state = reading(frames, wire.after_identities(frames))
+        except (ValueError, KeyError, IndexError):
+            self.log.warning("kernel %s said something that can't be read", kernel.kernel_id)
+            return
+        msg_type, parent_type = header["msg_type"], parent.get("msg_type")
+        tracked = self.track_message_type(parent_type)
+        if self.track_message_type(msg_type) or tracked or kernel.execution_state == "busy":
+            self.last_kernel_activity = kernel.last_activity = utcnow()
+        if state is not None:
+            if tracked:
+                kernel.execution_state = state
+            elif kernel.execution_state == "starting" and state != "starting":
+                kernel.execution_state = "idle"
+        if kernel.traffic is not None:
+            kernel.traffic.saw(msg_type, parent.get("msg_id", ""), state)
+
+    def kernel_moved(self, kernel: SwitchableKernelManager, buffered: Any, activity: ZMQStream | None = None) -> None:
+        """Another kernel is behind this id: watch that one, and let a browser that is away find its output."""
+        kernel_id = kernel.kernel_id
+        if buffered is not None:
+            self._move_buffer(kernel_id, buffered[0])
+        if kernel_id in self._kernels and getattr(kernel, "_activity_stream", None) is not None:
+            old = kernel._activity_stream
+            if activity is not None:
+                self._watch_activity(kernel, activity)
+                kernel.last_activity = utcnow()
+            else:
+                self.start_watching_activity(kernel_id)
+            close_all({"iopub": old})
+        if kernel.traffic is not None:
+            kernel.execution_state = "idle" if activity is not None else "starting"
+        self._save(kernel)
+        if kernel.lease_id is not None and self.watch is not None:
+            self.watch.start()
+
+    def _move_buffer(self, kernel_id: str, streams: dict[str, ZMQStream]) -> None:
+        buffer = self._kernel_buffers.get(kernel_id)
+        if buffer is None:
+            close_all(streams)
+            return
+        close_all(buffer["channels"])
+        # In place: a connection that closed holds the same dict, and forwards through it what still waited.
+        buffer["channels"].clear()
+        buffer["channels"].update(streams)
+        for channel, stream in streams.items():
+            stream.on_recv(partial(_buffer, buffer, channel))
+
+    def _to_buffer(self, kernel_id: str, session: Session, channel: str, message: dict[str, Any]) -> None:
+        if kernel_id in self._kernel_buffers:
+            _buffer(self._kernel_buffers[kernel_id], channel, session.serialize(message, ident=b"computehub"))
+
+    def _on_busy(self, kernel: SwitchableKernelManager, busy: bool) -> None:
+        if kernel.lease_id is not None and self.watch is not None:
+            self.watch.start()
+            self.watch.busy(kernel.kernel_id, busy)
+
+    def in_background(self, work: Any) -> asyncio.Task[Any]:
+        task = asyncio.ensure_future(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        return task
+
+    # -- survival ------------------------------------------------------------------------------------------------------
+
+    def _save(self, kernel: SwitchableKernelManager) -> None:
+        place = kernel.place
+        if not isinstance(place, LeasedPlace):
+            self.saved.drop(kernel.kernel_id)
+            return
+        assert kernel.relay is not None and kernel.traffic is not None
+        arguments = kernel._launch_args or {}
+        executor = kernel.traffic.executor or kernel.traffic.starter
+        self.saved.put(
+            kernel.kernel_id,
+            {
+                "kernel_name": kernel.kernel_name,
+                "lease_id": place.lease_id,
+                "placement_id": place.placement_id,
+                "python_version": place.python_version,
+                "connection_info": place.connection_info,
+                "key": kernel.session.key.decode(),
+                "relay_ports": kernel.relay.ports,
+                "cwd": str(arguments.get("cwd") or os.getcwd()),
+                "session_name": arguments.get("env", {}).get("JPY_SESSION_NAME", ""),
+                "token_hashes": [h for h, owner in self._token_hashes.items() if owner == kernel.kernel_id],
+                "payer": kernel.payer,
+                "person": executor and {"username": executor.username, "display_name": executor.display_name},
+            },
+        )
+
+    def remember(self) -> list[SwitchableKernelManager]:
+        """Take up the leased kernels of the server before this one; before requests, or their sessions would be dropped."""
+        if not self.saved.open():
+            return []
+        found = []
+        for kernel_id, saved in self.saved.load().items():
+            try:
+                found.append(self._remembered(kernel_id, saved))
+            except Exception:
+                self.log.exception("kernel %s can't be taken up; its lease is left to the control plane", kernel_id)
+        return found
+
+    def _remembered(self, kernel_id: str, saved: dict[str, Any]) -> SwitchableKernelManager:
+        kernel, _, _ = self.pre_start_kernel(saved["kernel_name"], {"kernel_id": kernel_id})
+        kernel.kernel_id = kernel_id
+        kernel.session.key = saved["key"].encode()
+        kernel._attempted_start = True
+        self._token_hashes.update(dict.fromkeys(saved["token_hashes"], kernel_id))
+        env = self._kernel_env(kernel_id, None)
+        env["JPY_SESSION_NAME"] = saved["session_name"]
+        kernel._launch_args = {"env": env, "cwd": saved["cwd"]}
+        provisioner = SwitchProvisioner(kernel_id=kernel_id, kernel_spec=kernel.kernel_spec, parent=kernel)
+        kernel.adopt(provisioner)
+        if saved.get("person"):
+            kernel.traffic.starter = Actor(via=Via.TOKEN, **saved["person"])
+        kernel.lease_id, kernel.payer = saved["lease_id"], saved["payer"]
+        provisioner.place = LeasedPlace(
+            None, saved["lease_id"], saved["placement_id"], saved["connection_info"], saved["python_version"]
+        )
+        kernel.execution_state, kernel.reason, kernel.last_activity = "starting", "", utcnow()
+        self._kernels[kernel_id] = kernel
+        self._kernel_connections[kernel_id] = 0
+        kernel.remembered_ports = saved["relay_ports"]
+        return kernel
+
+    async def take_up(self, kernel: SwitchableKernelManager) -> None:
+        """Connect to a kernel that was remembered, if it still runs."""
+        place, kernel_id = kernel.place, kernel.kernel_id
+        assert isinstance(place, LeasedPlace)
+        place.plane = self.plane
+        if await place.poll() is not None:
+            self.log.warning("the leased kernel %s ended while the server was away: %s", kernel_id, place.died)
+            self.remove_kernel(kernel_id)
+            self._kernel_connections.pop(kernel_id, None)
+            self._forget(kernel)
+            await self.released(place.lease_id, "kernel_died", place.died)
+            kernel.ready.set_exception(web.HTTPError(404, "The kernel ended while the server was away."))
+            kernel.ready.exception()
+            return
+        kernel.open_relay(jupyter_session=kernel._launch_args["env"]["JPY_SESSION_NAME"], ports=kernel.remembered_ports)
+        kernel.provisioner.connection_info = kernel.get_connection_info()
+        kernel.place_changed()
+        kernel.start_restarter()
+        kernel._connect_control_socket()
+        kernel.ready.set_result(None)
+        await self._finish_kernel_start(kernel_id)
+        if not self._initialized_culler:
+            self.initialize_culler()
+        self.log.info("Found the leased kernel %s again", kernel_id)
+
+    async def _let_go(self, kernel_id: str, kernel: SwitchableKernelManager) -> None:
+        if kernel.switch is not None:
+            await kernel.switch.stop("The server was stopped.")
+        kernel.stop_restarter()
+        self.stop_watching_activity(kernel_id)
+        self.stop_buffering(kernel_id)
+        await kernel.drop_way_back()
+        if kernel._greeting is not None:
+            kernel._greeting.cancel()
+        if kernel.line is not None:
+            kernel.line.close()
+        if kernel.relay is not None:
+            kernel.relay.close()
+        kernel._close_control_socket()
+        kernel.cleanup_connection_file()
+        self._kernels.pop(kernel_id, None)
+
+
+def _hashed(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def _buffer(buffer: dict[str, Any], channel: str, frames: list[bytes]) -> None:
+    buffer["buffer"].append((channel, frames))
+
+
+def _cost_in_words(lease: dict[str, Any] | None) -> str:
+    from computehub_ext.core.credits import in_credits
+
+    if lease is None:
+        return ""
+    return f" after {in_credits(int(lease.get('cost_microcredits') or 0), 4)} credits"
+
+
+__all__ = ["ComputeHubKernelManager", "CpuPlace", "Place", "SwitchableKernelManager"]

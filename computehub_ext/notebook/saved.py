@@ -1,0 +1,86 @@
+"""What the server has to remember of leased kernels, so that a new server finds them again."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+
+
+def state_dir_of(root_dir: str) -> Path:
+    """The default folder for the servers of one root folder."""
+    from jupyter_core.paths import jupyter_data_dir
+
+    name = hashlib.sha256(os.path.realpath(root_dir).encode()).hexdigest()[:16]
+    return Path(jupyter_data_dir()) / "computehub" / "servers" / name
+
+
+class SavedKernels:
+    """Leased kernels by id, in a file that only its owner may read: it holds their signing keys.
+
+    One server at a time works with a file; a second one on the same folder saves nothing, and says so.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._path = folder / "kernels.json"
+        self._lock: Any = None
+
+    def open(self) -> bool:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock = open(self._folder / "lock", "w")  # noqa: SIM115  held until the server ends
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock.close()
+            self._lock = None
+            log.warning("another server works in this folder: kernels leased here will not survive this server")
+            return False
+        return True
+
+    def close(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def load(self) -> dict[str, dict[str, Any]]:
+        if self._lock is None:
+            return {}
+        try:
+            saved = json.loads(self._path.read_text())
+        except FileNotFoundError:
+            return {}
+        except ValueError:
+            log.warning("%s can't be read: leased kernels of before are left to their control plane", self._path)
+            return {}
+        return dict(saved.get("kernels", {})) if saved.get("format") == FORMAT else {}
+
+    def put(self, kernel_id: str, kernel: dict[str, Any]) -> None:
+        self._change(kernel_id, kernel)
+
+    def drop(self, kernel_id: str) -> None:
+        self._change(kernel_id, None)
+
+    def _change(self, kernel_id: str, kernel: dict[str, Any] | None) -> None:
+        if self._lock is None:
+            return
+        kernels = self.load()
+        if kernel is None and kernel_id not in kernels:
+            return
+        kernels.pop(kernel_id, None)
+        if kernel is not None:
+            kernels[kernel_id] = kernel
+        new = self._path.with_suffix(".new")
+        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            json.dump({"format": FORMAT, "kernels": kernels}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(new, self._path)

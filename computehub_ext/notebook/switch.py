@@ -1,0 +1,517 @@
+"""The move of a notebook from one kernel to another, as one job whose steps can be watched, cancelled and made to fail.
+
+    requested → waiting → checking → starting → capturing → restoring → verifying → swapping → done | failed | cancelled
+
+The kernel id stays. Until the swap nothing that the notebook can see has changed, so that giving up at any step leaves it
+on its old kernel, with nothing charged; the cells that waited are then answered with the reason instead of being run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, ClassVar
+
+from computehub_ext.core.actor import Actor
+from computehub_ext.core.errors import BackendError, ComputeHubError, Conflict, IllegalMove
+from computehub_ext.core.ids import new_id
+from computehub_ext.notebook.code import Line
+from computehub_ext.notebook.kernel import Staged, SwitchableKernelManager
+from computehub_ext.notebook.places import CpuPlace, LeasedPlace, Place
+from computehub_ext.notebook.state import Carrier, Keep
+
+log = logging.getLogger(__name__)
+
+WAY_BACK_SECONDS = 300.0
+"""How long the kernel before the move is kept unless a cell completes on the new one before."""
+
+
+class SwitchState(StrEnum):
+    REQUESTED = "requested"
+    WAITING = "waiting"
+    CHECKING = "checking"
+    STARTING = "starting"
+    CAPTURING = "capturing"
+    RESTORING = "restoring"
+    VERIFYING = "verifying"
+    SWAPPING = "swapping"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+ENDED = (SwitchState.DONE, SwitchState.FAILED, SwitchState.CANCELLED)
+
+
+class LossNotAccepted(Conflict):
+    """Something can't come along, and nobody agreed to leave it; ``details`` name it."""
+
+    code = "loss_not_accepted"
+
+
+class SwitchUnderWay(Conflict):
+    code = "switch_under_way"
+
+
+@dataclass(frozen=True)
+class SwitchRequest:
+    """What was asked for, in the words of the API."""
+
+    target: str
+    model: str | None = None
+    count: int = 1
+    duration_seconds: int | None = None
+    max_rate_microcredits_per_hour: int | None = None
+    keep: Keep = "all"
+    strict: bool = False
+    accept_loss: bool = False
+    booking_id: str | None = None
+    idle_timeout_seconds: int | None = None
+    display_id: str | None = None
+    approval_id: str | None = None
+
+
+@dataclass
+class _Prepared:
+    """The kernel that the notebook is to move to."""
+
+    place: Place
+    line: Line
+    python: str = ""
+
+
+@dataclass(eq=False)
+class Switch:
+    """One move. ``run`` is the job; ``stop`` gives it up.
+
+    Parameters
+    ----------
+    key:
+        The caller's idempotency key, handed on to the control plane.
+    release_reason:
+        Why the lease ends, for a move back: ``returned``, ``idle`` or ``time_up``.
+    on_change:
+        Called at each step with the switch.
+    """
+
+    kernel: SwitchableKernelManager
+    actor: Actor
+    request: SwitchRequest
+    key: str
+    notebook_path: str | None = None
+    release_reason: str = "returned"
+    release_message: str | None = None
+    on_change: Callable[[Switch], None] = lambda switch: None
+    id: str = field(default_factory=lambda: new_id("switch"))
+    state: SwitchState = SwitchState.REQUESTED
+    step_message: str = "Asked for"
+    error: dict[str, Any] | None = None
+    lease: dict[str, Any] | None = None
+    preview: dict[str, Any] | None = None
+    result: dict[str, Any] | None = None
+    created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    updated_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    before_step: ClassVar[Callable[[Switch, SwitchState], Awaitable[None]] | None] = None
+    """Runs before each step; tests make steps fail with it."""
+
+    def __post_init__(self) -> None:
+        self.parent: dict[str, Any] = self.kernel.traffic.last_cell
+        self._new: asyncio.Task[_Prepared] | None = None
+        self._manifest: dict[str, Any] | None = None
+        self._ticket = ""
+        self._execution_count: int | None = None
+        self._staged: Staged | None = None
+        self._restored: dict[str, Any] | None = None
+        self._problems: list[dict[str, str]] = []
+        self._task: asyncio.Task[None] | None = None
+        self._giving_up: tuple[str, bool] | None = None
+        self._started_at = datetime.now(UTC)
+
+    # -- what others see -----------------------------------------------------------------------------------------------
+
+    @property
+    def to_gpu(self) -> bool:
+        return self.request.target == "gpu"
+
+    @property
+    def ended(self) -> bool:
+        return self.state in ENDED
+
+    @property
+    def display_id(self) -> str:
+        return self.request.display_id or f"computehub-{self.id}"
+
+    def as_json(self) -> dict[str, Any]:
+        order = list(SwitchState)
+        progress = 1.0 if self.state is SwitchState.DONE else order.index(self.state) / 8 if not self.ended else 0.0
+        return {
+            "id": self.id,
+            "kernel_id": self.kernel.kernel_id,
+            "notebook_path": self.notebook_path,
+            "target": self.request.target,
+            "state": str(self.state),
+            "step_message": self.step_message,
+            "progress": progress,
+            "error": self.error,
+            "lease_id": self.lease["id"] if self.lease else None,
+            "preview": self.preview,
+            "result": self.result,
+            "requested_by": self.actor.username,
+            "created_at": _moment(self.created_at),
+            "updated_at": _moment(self.updated_at),
+        }
+
+    # -- life ----------------------------------------------------------------------------------------------------------
+
+    async def begin(self) -> None:
+        """Take the lease, so that whoever asks hears of a refusal at once, and go to work."""
+        if self.kernel.switch is not None:
+            raise SwitchUnderWay("This notebook is moving already.", switch_id=self.kernel.switch.id)
+        self.kernel.switch = self
+        try:
+            await self._before(SwitchState.REQUESTED)
+            if self.to_gpu:
+                self.lease = await self._take_lease()
+            else:
+                self.lease = await self.kernel.plane.lease_by_id(lease_id=self.kernel.lease_id)
+        except BaseException:
+            self.kernel.switch = None
+            raise
+        self.kernel.traffic.hold_cells()
+        self._task = self.kernel.parent.in_background(self._run())
+
+    async def _take_lease(self) -> dict[str, Any]:
+        wanted = self.request
+        lease: dict[str, Any] = await self.kernel.plane.take_lease(
+            self.actor,
+            key=self.key,
+            kernel_id=self.kernel.kernel_id,
+            model=wanted.model,
+            count=wanted.count,
+            duration_seconds=wanted.duration_seconds,
+            max_rate_microcredits_per_hour=wanted.max_rate_microcredits_per_hour,
+            booking_id=wanted.booking_id,
+            notebook_path=self.notebook_path,
+            idle_timeout_seconds=wanted.idle_timeout_seconds,
+            approval_id=wanted.approval_id,
+        )
+        return lease
+
+    async def finished(self) -> None:
+        """Wait for the end, whatever it is."""
+        if self._task is not None:
+            await asyncio.wait({self._task})
+
+    async def stop(self, reason: str, *, cancelled: bool = False) -> None:
+        """Give up; once it swaps it is too late, and then this waits for the end.
+
+        Parameters
+        ----------
+        cancelled:
+            Whether somebody wanted it so; otherwise it failed.
+        """
+        if self._task is None or self.ended:
+            return
+        if self.state is not SwitchState.SWAPPING:
+            self._giving_up = (reason, cancelled)
+            self._task.cancel()
+        await self.finished()
+
+    def cancel_now(self) -> None:
+        """Cancel for the API, which wants to hear when it is too late."""
+        if self.state is SwitchState.SWAPPING or self.ended:
+            raise IllegalMove(f"The switch is {self.state} and can't be cancelled any more.", state=str(self.state))
+        self._giving_up = ("Cancelled.", True)
+        assert self._task is not None
+        self._task.cancel()
+
+    async def _run(self) -> None:
+        try:
+            await self._steps()
+        except asyncio.CancelledError:
+            reason, cancelled = self._giving_up or ("The server was stopped.", False)
+            await self._fail(SwitchState.CANCELLED if cancelled else SwitchState.FAILED, reason, "cancelled", {})
+        except ComputeHubError as error:
+            await self._fail(SwitchState.FAILED, error.message, error.code, error.details)
+        except Exception:
+            log.exception("switch %s failed unexpectedly", self.id)
+            await self._fail(
+                SwitchState.FAILED, "The move failed in the server; its log has the cause.", "internal", {}
+            )
+
+    async def _steps(self) -> None:
+        self._new = asyncio.ensure_future(self._prepare())
+        self._new.add_done_callback(_seen)
+        for state, message, step in self._plan():
+            self._show(state, message)
+            await self._before(state)
+            await step()
+        self._show(SwitchState.DONE, "On the GPU" if self.to_gpu else "Back on the CPU")
+        self.kernel.switch = None
+        self.kernel.traffic.open()
+
+    def _plan(self) -> list[tuple[SwitchState, str, Callable[[], Awaitable[None]]]]:
+        waiting = (SwitchState.WAITING, "Waiting for the running cell to end", self._wait)
+        starting = (SwitchState.STARTING, "Starting the kernel", self._await_new)
+        verify = (SwitchState.VERIFYING, "Verifying the new kernel", self._verify)
+        swap = (SwitchState.SWAPPING, "Changing over", self._swap)
+        if self.request.keep == "none":
+            return [waiting, starting, verify, swap]
+        return [
+            waiting,
+            (SwitchState.CHECKING, "Checking what the notebook uses", self._check),
+            starting,
+            (SwitchState.CAPTURING, "Collecting the variables", self._capture),
+            (SwitchState.RESTORING, "Restoring the variables", self._restore),
+            verify,
+            swap,
+        ]
+
+    async def _before(self, state: SwitchState) -> None:
+        if Switch.before_step is not None:
+            await Switch.before_step(self, state)
+
+    def _show(self, state: SwitchState, message: str) -> None:
+        self.state, self.step_message, self.updated_at = state, message, datetime.now(UTC)
+        self.on_change(self)
+
+    # -- steps ---------------------------------------------------------------------------------------------------------
+
+    async def _prepare(self) -> _Prepared:
+        """Start the new kernel and bring our code into it: begun at once, beside the waiting."""
+        provisioner = self.kernel.provisioner
+        if self.to_gpu:
+            assert self.lease is not None
+            self.kernel.payer = self.actor.username
+            place: Place = await provisioner.new_leased_place(self.lease["id"])
+        else:
+            place = await provisioner.new_cpu_place()
+        line = Line(self.kernel.context, place.connection_info, self.kernel.session)
+        try:
+            await self._greet(place, line)
+        except BaseException:
+            line.close()
+            await place.end()
+            raise
+        return _Prepared(place, line, getattr(place, "python_version", ""))
+
+    async def _greet(self, place: Place, line: Line) -> None:
+        greeting = asyncio.ensure_future(self.kernel.parent.greet(line))
+        while not (await asyncio.wait({greeting}, timeout=1.0))[0]:
+            if await place.poll() is not None:  # it will never answer
+                greeting.cancel()
+                raise BackendError(place.died or "The new kernel ended before it was ready.")
+        greeting.result()
+
+    async def _wait(self) -> None:
+        await self.kernel.traffic.until_idle()
+        await self.kernel.greeted()
+        self.kernel.traffic.shut()
+
+    async def _await_new(self) -> None:
+        assert self._new is not None
+        if self.request.keep == "none" and self._execution_count is None:
+            counted = asyncio.ensure_future(self._carrier.counted(self._line))
+            try:
+                await asyncio.wait({self._new, counted}, return_when=asyncio.FIRST_EXCEPTION)
+            finally:
+                counted.add_done_callback(_seen)
+            new = await self._new
+            self._execution_count = await counted
+            await asyncio.gather(self._carrier.count_on(new.line, self._execution_count), self._stage())
+            return
+        await asyncio.shield(self._new)
+
+    async def _check(self) -> None:
+        """Find out what can't come along before anything is billed, and go on only if that was agreed to."""
+        assert self._new is not None
+        preview = await self._carrier.preview(self._line, self.request.keep)
+        preview["carried"] = [_named(item) for item in preview.get("carried", ())]
+        new = await asyncio.shield(self._new)
+        self._problems = await self._carrier.check(new.line, preview)
+        self.preview = {
+            "carried": preview["carried"],
+            "lost": preview.get("lost", []),
+            "total_bytes": int(preview.get("total_bytes", 0)),
+            "seconds": preview.get("seconds"),
+            "problems": self._problems,
+            "amount_microcredits": (self.lease or {}).get("held_microcredits"),
+            "rate_microcredits_per_hour": (self.lease or {}).get("rate_microcredits_per_hour"),
+        }
+        self._judge(self.preview["lost"], self._problems)
+
+    def _judge(self, lost: list[dict[str, Any]], problems: list[dict[str, str]]) -> None:
+        if not lost and not problems:
+            return
+        wanted = self.request
+        if (lost and wanted.strict) or not wanted.accept_loss:
+            names = ", ".join(str(item["name"]) for item in lost[:5]) + (" …" if len(lost) > 5 else "")
+            said = f"These can't come along: {names}." if lost else problems[0]["message"]
+            raise LossNotAccepted(f"{said} Nothing was moved.", lost=lost, problems=problems)
+
+    async def _capture(self) -> None:
+        assert self._new is not None and self.lease is not None
+        new = await self._new
+        granted = await self.kernel.plane.transfer_ticket(
+            lease_id=self.lease["id"], source_kernel_id=self.kernel.kernel_id
+        )
+        self._ticket = granted["ticket"]
+        offering = self._carrier.offer(self._line, self.request.keep, self._ticket, new.python or None)
+        self._manifest, _ = await asyncio.gather(offering, self._stage())
+        self._judge(self._manifest.get("lost", []), [] if self.request.accept_loss else self._problems)
+
+    async def _restore(self) -> None:
+        assert self._new is not None and self._manifest is not None
+        new = await self._new
+        self._restored = await self._carrier.fetch(new.line, self._manifest, self._ticket)
+        failed = self._restored.get("failed", [])
+        if failed:
+            said = "; ".join(f"{item['name']}: {item['reason']}" for item in failed[:3])
+            raise LossNotAccepted(
+                f"Some variables could not be restored, so nothing was moved ({said}).", lost=failed, problems=[]
+            )
+        count = self._manifest.get("execution_count")
+        if count is not None:
+            await self._carrier.count_on(new.line, int(count))
+
+    async def _verify(self) -> None:
+        """Hold the new kernel against what was promised, and begin to pay for it."""
+        assert self._new is not None
+        new = await self._new
+        if self._manifest is not None and self._restored is not None:
+            missing = set(self._manifest["names"]) - set(self._restored["restored"])
+            if missing:
+                raise BackendError(f"The new kernel lacks {', '.join(sorted(missing)[:5])}.", missing=sorted(missing))
+        if not self.to_gpu and await new.place.poll() is not None:
+            raise BackendError(new.place.died or "The new kernel ended before the notebook could move.")
+        await self._stage()
+        if self.to_gpu:
+            assert self.lease is not None
+            self.lease = await self.kernel.plane.lease_running(lease_id=self.lease["id"])
+
+    async def _stage(self) -> None:
+        assert self._new is not None
+        new = await self._new
+        if self._staged is None:
+            self._staged = await self.kernel.stage(new.place, new.line)
+        else:
+            await self.kernel.complete(self._staged)
+
+    async def _swap(self) -> None:
+        assert self._staged is not None
+        await self.kernel.complete(self._staged)  # a browser that came while the variables were on their way
+        before = self.kernel.commit(self._staged, keep_old=self.to_gpu)
+        self._staged = None
+        lost = (self._manifest or {}).get("lost", [])
+        restored = self._restored or {}
+        seconds = (datetime.now(UTC) - self._started_at).total_seconds()
+        self.result = {
+            "restored": restored.get("restored", []),
+            "lost": lost,
+            "bytes": int(restored.get("bytes", 0)),
+            "seconds": round(seconds, 3),
+        }
+        parent = self.kernel.parent
+        if self.to_gpu:
+            parent.in_background(self._keep_way_back(before))
+        else:
+            parent.in_background(self._leave(before))
+
+    async def _keep_way_back(self, before: Place) -> None:
+        """Keep the old kernel until a cell has completed on the new one."""
+        kernel = self.kernel
+        kernel.way_back = before
+        completed = asyncio.Event()
+
+        def cell_completed(finished: Any) -> None:
+            if not finished.request.content.get("silent"):
+                completed.set()
+
+        kernel.traffic.on_finished.append(cell_completed)
+        try:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(completed.wait(), WAY_BACK_SECONDS)
+        finally:
+            kernel.traffic.on_finished.remove(cell_completed)
+        if kernel.way_back is before:
+            await kernel.drop_way_back()
+
+    async def _leave(self, before: Place) -> None:
+        """Give the lease back; what it cost is known then."""
+        assert isinstance(before, LeasedPlace)
+        lease = await self.kernel.parent.released(before.lease_id, self.release_reason, self.release_message)
+        if lease is not None:
+            self.lease = lease
+            self.on_change(self)
+
+    @property
+    def _carrier(self) -> Carrier:
+        carrier: Carrier = self.kernel.parent.carrier
+        return carrier
+
+    @property
+    def _line(self) -> Line:
+        assert self.kernel.line is not None
+        return self.kernel.line
+
+    # -- giving up -----------------------------------------------------------------------------------------------------
+
+    async def _fail(self, state: SwitchState, reason: str, code: str, details: dict[str, Any]) -> None:
+        """Leave everything as it was, and say why."""
+        self.error = {"message": reason, "code": code, "details": details}
+        traffic = self.kernel.traffic
+        self._show(state, reason)
+        traffic.refuse(
+            "NotMoved",
+            f"{reason} This cell was not run."
+            if code != "cancelled"
+            else f"{reason} The notebook did not move, and this cell was not run.",
+        )
+        self.kernel.switch = None
+        traffic.open()
+        await self._clean_up(state, reason)
+        self.on_change(self)
+
+    async def _clean_up(self, state: SwitchState, reason: str) -> None:
+        if self._manifest is not None and self.kernel.line is not None:
+            with suppress(ComputeHubError):
+                await self._carrier.withdraw(self._line, self._manifest)
+        if self._staged is not None:
+            self._staged.close()
+        if self._new is not None:
+            self._new.cancel()
+            await asyncio.wait({self._new})
+            if not self._new.cancelled() and self._new.exception() is None:
+                new = self._new.result()
+                new.line.close()
+                if isinstance(new.place, CpuPlace):
+                    await new.place.end()
+        if self.to_gpu and self.lease is not None:
+            why = "cancelled" if state is SwitchState.CANCELLED else "start_failed"
+            try:
+                self.lease = await self.kernel.plane.lease_failed(lease_id=self.lease["id"], reason=why, message=reason)
+            except ComputeHubError as error:
+                # Unrenewed it ends by itself, and the control plane settles it with nothing charged.
+                log.warning("lease %s of failed switch %s could not be closed: %s", self.lease["id"], self.id, error)
+
+
+def _named(item: Any) -> dict[str, Any]:
+    return item if isinstance(item, dict) else {"name": str(item)}
+
+
+def _seen(task: asyncio.Future[Any]) -> None:
+    """Look at a failure that somebody else reports, so that asyncio does not call it forgotten."""
+    if not task.cancelled():
+        task.exception()
+
+
+def _moment(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+__all__ = ["ENDED", "LossNotAccepted", "Switch", "SwitchRequest", "SwitchState", "SwitchUnderWay"]

@@ -1,0 +1,227 @@
+"""A control plane without books: leases are dicts, and leased kernels are real ipykernels started by this process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import uuid
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from computehub_ext.core.actor import Actor
+from computehub_ext.core.errors import ComputeHubError, Forbidden, NoCapacity, NotFound
+
+PORTS = ("shell_port", "iopub_port", "stdin_port", "hb_port", "control_port")
+
+
+class FakePlane:
+    """What ``client.ControlPlane`` offers to the notebook wing.
+
+    Parameters
+    ----------
+    folder:
+        For connection files, and for the record by which another FakePlane on the same folder finds its kernels again.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self.leases: dict[str, dict[str, Any]] = {}
+        self.placements: dict[str, dict[str, Any]] = {}
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.reported: list[tuple[str, bool]] = []
+        self.calls: list[str] = []
+        self.refuse: dict[str, ComputeHubError] = {}
+        self.pending_orders: list[dict[str, Any]] = []
+        self.envs: list[dict[str, str]] = []
+        self.warm: list[tuple[Path, subprocess.Popen[bytes], dict[str, Any]]] = []
+        self._record = folder / "plane.json"
+        if self._record.exists():
+            saved = json.loads(self._record.read_text())
+            self.leases, self.placements = saved["leases"], saved["placements"]
+
+    def _write(self) -> None:
+        self._record.write_text(json.dumps({"leases": self.leases, "placements": self.placements}))
+
+    async def _called(self, name: str) -> None:
+        self.calls.append(name)
+        if name in self.refuse:
+            raise self.refuse[name]
+        await asyncio.sleep(0)
+
+    # -- what the notebook wing calls ----------------------------------------------------------------------------------
+
+    async def take_lease(self, actor: Actor, key: str, kernel_id: str, model: str | None = None, **rest: Any) -> Any:
+        await self._called("take_lease")
+        if model == "none left":
+            raise NoCapacity("No GPU is free now.", earliest=[], alternatives=[])
+        now = datetime.now(UTC)
+        lease = {
+            "id": f"lease_{uuid.uuid4().hex[:8]}",
+            "booking_id": "booking_1",
+            "state": "requested",
+            "end_reason": None,
+            "end_message": None,
+            "model": model or "T4",
+            "pool": "Simulated T4",
+            "simulated": True,
+            "count": 1,
+            "kernel_id": kernel_id,
+            "notebook_path": rest.get("notebook_path"),
+            "rate_microcredits_per_hour": 1_000_000,
+            "cost_microcredits": 0,
+            "held_microcredits": 2_000_000,
+            "created_at": _moment(now),
+            "started_at": None,
+            "ends_at": _moment(now + timedelta(hours=2)),
+            "idle_timeout_seconds": 1200,
+            "billed_as": "credits",
+            "server_now": _moment(now),
+            "owner": actor.username,
+        }
+        self.leases[lease["id"]] = lease
+        self._write()
+        return dict(lease)
+
+    async def start_placement(
+        self, lease_id: str, cwd: str, kernel_name: str, session_key: bytes, username: str, env: dict[str, str]
+    ) -> Any:
+        await self._called("start_placement")
+        self.envs.append(dict(env))
+        placement_id = f"placement_{uuid.uuid4().hex[:8]}"
+        info = await self._start(placement_id, cwd, session_key, env)
+        self.placements[placement_id] = {"lease_id": lease_id, "pid": self.processes[placement_id].pid, "info": info}
+        self._write()
+        version = ".".join(map(str, sys.version_info[:3]))
+        return {"placement_id": placement_id, "connection_info": info, "warm": False, "python_version": version,
+                "devices": [{"index": 0, "uuid": "SIM-1"}]}  # fmt: skip
+
+    async def _start(self, placement_id: str, cwd: str, key: bytes, env: dict[str, str]) -> dict[str, Any]:
+        holders = [socket.socket() for _ in PORTS]
+        for holder in holders:
+            holder.bind(("127.0.0.1", 0))
+        info: dict[str, Any] = {name: h.getsockname()[1] for name, h in zip(PORTS, holders, strict=True)}
+        for holder in holders:
+            holder.close()
+        info |= {"transport": "tcp", "ip": "127.0.0.1", "key": key.decode(), "signature_scheme": "hmac-sha256"}
+        file = self.folder / f"{placement_id}.json"
+        file.write_text(json.dumps(info))
+        command = [sys.executable, "-Xfrozen_modules=off", "-m", "ipykernel_launcher", "-f", str(file)]
+        full = {**os.environ, **env, "COMPUTEHUB_TEST_PLACEMENT": placement_id}
+        full.pop("JPY_PARENT_PID", None)
+        self.processes[placement_id] = subprocess.Popen(
+            command, cwd=cwd, env=full, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        return info
+
+    async def lease_running(self, lease_id: str) -> Any:
+        await self._called("lease_running")
+        self._of(lease_id)["state"] = "running"
+        self._write()
+        return dict(self._of(lease_id))
+
+    async def lease_failed(self, lease_id: str, reason: str, message: str | None = None) -> Any:
+        await self._called("lease_failed")
+        return self._close(lease_id, reason, message)
+
+    async def release_lease(self, lease_id: str, reason: str, message: str | None = None) -> Any:
+        await self._called("release_lease")
+        return self._close(lease_id, reason, message)
+
+    def _close(self, lease_id: str, reason: str, message: str | None) -> dict[str, Any]:
+        lease = self._of(lease_id)
+        lease |= {"state": "closed", "end_reason": reason, "end_message": message}
+        for placement_id, placement in list(self.placements.items()):
+            if placement["lease_id"] == lease_id:
+                self._kill(placement_id)
+        self._write()
+        return dict(lease)
+
+    def _of(self, lease_id: str) -> dict[str, Any]:
+        if lease_id not in self.leases:
+            raise NotFound(f"There is no lease {lease_id}.")
+        return self.leases[lease_id]
+
+    async def lease(self, actor: Actor, lease_id: str) -> Any:
+        lease = self._of(lease_id)
+        if lease["owner"] != actor.username and not actor.is_admin:
+            raise NotFound(f"There is no lease {lease_id} of yours.")
+        return dict(lease)
+
+    async def lease_by_id(self, lease_id: str) -> Any:
+        return dict(self._of(lease_id))
+
+    async def transfer_ticket(self, lease_id: str, source_kernel_id: str) -> Any:
+        await self._called("transfer_ticket")
+        if self._of(lease_id)["kernel_id"] != source_kernel_id:
+            raise Forbidden("The lease belongs to another kernel.")
+        return {"ticket": uuid.uuid4().hex}
+
+    async def look_placement(self, placement_id: str) -> Any:
+        if placement_id not in self.placements:
+            raise NotFound("There is no such placement.")
+        process = self.processes.get(placement_id)
+        if process is not None:
+            code = process.poll()
+        else:
+            code = None if _lives(self.placements[placement_id]["pid"]) else -9
+        if code is None:
+            return {"state": "running", "exit_code": None, "reason": None, "message": ""}
+        message = "The kernel was killed, as happens when the machine has no memory left." if code == -9 else ""
+        return {"state": "ended", "exit_code": code, "reason": "killed", "message": message}
+
+    async def interrupt_placement(self, placement_id: str) -> None:
+        await self._called("interrupt_placement")
+        os.kill(self.placements[placement_id]["pid"], signal.SIGINT)
+
+    async def end_placement(self, placement_id: str) -> None:
+        await self._called("end_placement")
+        self._kill(placement_id)
+
+    async def report_activity(self, kernel_id: str, busy: bool) -> None:
+        self.reported.append((kernel_id, busy))
+
+    async def orders(self) -> list[Any]:
+        orders, self.pending_orders = self.pending_orders, []
+        return orders
+
+    # -- the test's side -----------------------------------------------------------------------------------------------
+
+    def pid_of(self, lease_id: str) -> int:
+        return next(p["pid"] for p in reversed(self.placements.values()) if p["lease_id"] == lease_id)
+
+    def running(self) -> list[str]:
+        return [name for name, process in self.processes.items() if process.poll() is None]
+
+    def _kill(self, placement_id: str) -> None:
+        process = self.processes.get(placement_id)
+        if process is not None:
+            process.kill()
+            process.wait()
+        else:
+            try:
+                os.kill(self.placements[placement_id]["pid"], signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+
+    def close(self) -> None:
+        for placement_id in list(self.placements):
+            self._kill(placement_id)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _moment(at: datetime) -> str:
+    return at.isoformat().replace("+00:00", "Z")
