@@ -158,10 +158,10 @@ class Database:
 
     def _open_sqlite(self) -> None:
         if self.url.database in (None, "", ":memory:"):
-            self._write_engine = self._read_engine = _sqlite_engine(self.url, "BEGIN", StaticPool)
+            self._write_engine = self._read_engine = _sqlite_engine(self.url, None, StaticPool)
         else:
             Path(str(self.url.database)).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._write_engine = _sqlite_engine(self.url, "BEGIN IMMEDIATE", QueuePool, pool_size=1, max_overflow=0)
+            self._write_engine = _sqlite_engine(self.url, None, QueuePool, pool_size=1, max_overflow=0)
             self._read_engine = _sqlite_engine(
                 self.url, "BEGIN", QueuePool, read_only=True, pool_size=READERS_MAX, max_overflow=0
             )
@@ -215,13 +215,19 @@ def _connected(engine: Engine) -> Iterator[Connection]:
 
 
 def _sqlite_engine(
-    url: URL, begin: str, poolclass: type[QueuePool] | type[StaticPool], *, read_only: bool = False, **options: Any
+    url: URL,
+    begin: str | None,
+    poolclass: type[QueuePool] | type[StaticPool],
+    *,
+    read_only: bool = False,
+    **options: Any,
 ) -> Engine:
+    """An engine that begins each transaction with ``begin``, or with None leaves transactions to whoever uses it."""
+    # The driver's own BEGIN comes late, and not before every statement; AUTOCOMMIT turns it off.
     engine = create_engine(
-        url, poolclass=poolclass, connect_args={"isolation_level": None, "check_same_thread": False}, **options
+        url, poolclass=poolclass, connect_args={"check_same_thread": False}, isolation_level="AUTOCOMMIT", **options
     )
 
-    # The driver's own BEGIN comes late and not before every statement, so it is turned off and ours sent instead.
     @event.listens_for(engine, "connect")
     def _configure(driver: Any, _record: object) -> None:
         driver.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MILLISECONDS}")
@@ -231,8 +237,10 @@ def _sqlite_engine(
         if read_only:
             driver.execute("PRAGMA query_only = ON")
 
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)
+    if begin is not None:
+
+        @event.listens_for(engine, "begin")
+        def _begin(connection: Connection) -> None:
+            connection.exec_driver_sql(begin)
 
     return engine

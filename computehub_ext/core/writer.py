@@ -48,7 +48,7 @@ class GroupWriter:
     Parameters
     ----------
     engine:
-        Its connections must leave transactions to us (``isolation_level=None``) and begin with BEGIN IMMEDIATE.
+        Its connections must be in AUTOCOMMIT, which leaves transactions to us.
     make_unit:
         Builds the unit for one request.
     """
@@ -88,46 +88,59 @@ class GroupWriter:
 
     def _run(self) -> None:
         closing = False
-        while not closing:
-            request = self._queue.get()
-            if request is None:
-                return
-            closing = self._serve_group(request)
-
-    def _serve_group(self, first: _Request) -> bool:
-        """Serve ``first`` and those behind it with one commit; return whether the last one asked us to close."""
-        served: list[_Request] = []
-        closing = False
+        connection: Connection | None = None
         try:
-            with self._engine.connect() as connection:
-                transaction = connection.begin()
-                driver = connection.connection.driver_connection
-                assert isinstance(driver, sqlite3.Connection)
-                until = time.monotonic() + GROUP_SECONDS
-                request: _Request | None = first
-                while request is not None:
-                    served.append(request)
-                    self._serve(connection, driver, request)
-                    if len(served) >= GROUP_MAX or time.monotonic() > until:
-                        break
-                    try:
-                        request = self._queue.get_nowait()
-                        closing = request is None
-                    except queue.Empty:
-                        break
-                if any(request.error is None and not request.read_only for request in served):
-                    transaction.commit()
-                else:
-                    transaction.rollback()
-        except Exception as error:
-            self._lost(served or [first], error)
+            while not closing:
+                request = self._queue.get()
+                if request is None:
+                    return
+                # One connection for good; a new one only after a failure that may have been the connection's own.
+                try:
+                    connection = connection or self._engine.connect()
+                except Exception as error:
+                    self._lost([request], error)
+                    continue
+                closing, failed = self._serve_group(connection, request)
+                if failed:
+                    connection.invalidate()
+                    connection.close()
+                    connection = None
         finally:
-            for request in served or [first]:
+            if connection is not None:
+                connection.close()
+
+    def _serve_group(self, connection: Connection, first: _Request) -> tuple[bool, bool]:
+        """Serve ``first`` and those behind it with one commit; say whether we are to close, and whether it failed."""
+        served: list[_Request] = []
+        closing = failed = False
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, sqlite3.Connection)
+        try:
+            # Transactions and savepoints go past SQLAlchemy, whose own would cost more than many a request.
+            driver.execute("BEGIN IMMEDIATE")
+            until = time.monotonic() + GROUP_SECONDS
+            request: _Request | None = first
+            while request is not None:
+                served.append(request)
+                self._serve(connection, driver, request)
+                if len(served) >= GROUP_MAX or time.monotonic() > until:
+                    break
+                try:
+                    request = self._queue.get_nowait()
+                    closing = request is None
+                except queue.Empty:
+                    break
+            stored = any(request.error is None and not request.read_only for request in served)
+            driver.execute("COMMIT" if stored else "ROLLBACK")
+        except Exception as error:
+            failed = True
+            self._lost(served or [first], error)
+        else:
+            for request in served:
                 request.done.release()
-        return closing
+        return closing, failed
 
     def _serve(self, connection: Connection, driver: sqlite3.Connection, request: _Request) -> None:
-        # Savepoints go past SQLAlchemy: two of its statements would cost more than many a request.
         driver.execute("SAVEPOINT request")
         unit = request.unit = self._make_unit(connection, request.read_only)
         try:
@@ -149,6 +162,7 @@ class GroupWriter:
                 request.unit.rolled_back()
             if request.error is None or request.unit is None:
                 request.error = _unavailable(error)
+            request.done.release()
 
 
 def _unavailable(error: Exception) -> BaseException:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import Row
-
 from computehub_ext.core.credits import in_credits
 from computehub_ext.core.database import Unit
 from computehub_ext.core.errors import IdempotencyMismatch, IllegalMove, InsufficientCredits, NotFound
@@ -107,9 +105,9 @@ def resize_hold(unit: Unit, *, hold_id: str, amount_microcredits: int, key: str,
     """
     check_amount(amount_microcredits, least=0)
     check_key(key)
-    hold = find_hold(unit, hold_id)
     digest = input_hash("resize_hold", hold_id=hold_id, amount=amount_microcredits)
-    if known := _known(unit, hold.account_id, key, digest):
+    hold, known, _ = _hold_and_key(unit, hold_id, key, digest)
+    if known:
         return store.hold_after(unit, known.id, known.number)
     resized = hold.resized(amount_microcredits)
     more = resized.held_microcredits - hold.held_microcredits
@@ -125,12 +123,12 @@ def draw(unit: Unit, *, hold_id: str, amount_microcredits: int, key: str, memo: 
     check_amount(amount_microcredits, least=1)
     check_key(key)
     memo = storable(memo)
-    hold = find_hold(unit, hold_id)
     digest = input_hash("draw", hold_id=hold_id, amount=amount_microcredits, memo=memo)
-    if known := _known(unit, hold.account_id, key, digest):
+    hold, known, by_origin = _hold_and_key(unit, hold_id, key, digest)
+    if known:
         return _entry(unit, known.id)
     hold.drawn(amount_microcredits)
-    parts = spend(store.by_origin(unit, hold.account_id), amount_microcredits)
+    parts = spend(by_origin, amount_microcredits)
     postings = moved(parts, source=hold.account_id, target=SYSTEM_USAGE)
     entry = JournalEntry(new_id("entry"), EntryKind.DRAW, hold.account_id, now, memo, key, hold_id, None, postings)
     drawn = store.draw_hold(unit, hold_id, amount_microcredits)
@@ -188,7 +186,7 @@ def balance(unit: Unit, account_id: str) -> Balance:
 def find_hold(unit: Unit, hold_id: str) -> Hold:
     found = store.hold(unit, hold_id)
     if found is None:
-        raise NotFound(f"There is no hold {hold_id}.", hold_id=hold_id)
+        raise _no_hold(hold_id)
     return found
 
 
@@ -204,12 +202,29 @@ def statement(
     return store.statement(unit, account_id, before, limit)
 
 
-def _known(unit: Unit, account_id: str, key: str, digest: str) -> Row[tuple[str, str, int, str]] | None:
+def _known(unit: Unit, account_id: str, key: str, digest: str) -> store.Known | None:
     """What this key did before, if it came before; refuse it if it came with something else."""
-    known = store.find_key(unit, account_id, key)
+    return _same(store.find_key(unit, account_id, key), key, digest)
+
+
+def _hold_and_key(
+    unit: Unit, hold_id: str, key: str, digest: str
+) -> tuple[Hold, store.Known | None, dict[Origin, int]]:
+    found = store.hold_and_key(unit, hold_id, key)
+    if found is None:
+        raise _no_hold(hold_id)
+    hold, known, by_origin = found
+    return hold, _same(known, key, digest), by_origin
+
+
+def _same(known: store.Known | None, key: str, digest: str) -> store.Known | None:
     if known is not None and known.input_hash != digest:
         raise IdempotencyMismatch("This key was used before, for something else.", key=key)
     return known
+
+
+def _no_hold(hold_id: str) -> NotFound:
+    return NotFound(f"There is no hold {hold_id}.", hold_id=hold_id)
 
 
 def _entry(unit: Unit, entry_id: str) -> JournalEntry:

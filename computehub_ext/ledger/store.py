@@ -9,7 +9,7 @@ system's) keep no sums, or every write of everybody would queue up for one row; 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     BigInteger,
@@ -22,6 +22,7 @@ from sqlalchemy import (
     String,
     Table,
     UniqueConstraint,
+    and_,
     bindparam,
     func,
     literal,
@@ -162,9 +163,6 @@ _SUMS = (
     .where(postings.c.account_id == bindparam("account_id"))
     .group_by(postings.c.origin)
 )
-_BY_ORIGIN = select(balances.c.origin, balances.c.posted_microcredits).where(
-    balances.c.account_id == bindparam("account_id")
-)
 _FIND_KEY = union_all(
     select(literal("entry").label("kind"), journal_entries.c.id, literal(0).label("number"),
            journal_entries.c.input_hash)
@@ -173,6 +171,31 @@ _FIND_KEY = union_all(
     .where(hold_changes.c.account_id == bindparam("account_id"), hold_changes.c.key == bindparam("key")),
 )  # fmt: skip
 _HOLD = select(holds).where(holds.c.id == bindparam("hold_id"))
+# A hold, what a key did to its account before, and a row for each origin of that account: all that a write to the hold
+# looks at, in one statement.
+_HOLD_AND_KEY = (
+    select(
+        holds,
+        journal_entries.c.id.label("entry_id"),
+        journal_entries.c.input_hash.label("entry_hash"),
+        hold_changes.c.hold_id.label("changed_id"),
+        hold_changes.c.number,
+        hold_changes.c.input_hash.label("change_hash"),
+        balances.c.origin,
+        balances.c.posted_microcredits,
+    )
+    .select_from(
+        holds.outerjoin(
+            journal_entries,
+            and_(journal_entries.c.account_id == holds.c.account_id, journal_entries.c.key == bindparam("key")),
+        )
+        .outerjoin(
+            hold_changes, and_(hold_changes.c.account_id == holds.c.account_id, hold_changes.c.key == bindparam("key"))
+        )
+        .outerjoin(balances, balances.c.account_id == holds.c.account_id)
+    )
+    .where(holds.c.id == bindparam("hold_id"))
+)
 _ADD_HOLD = holds.insert()
 _SAVE_HOLD = (
     holds.update()
@@ -207,9 +230,18 @@ def open_account(unit: Unit, account_id: str, floor_microcredits: int | None, no
     unit.connection.execute(_OPEN_ACCOUNT, {"id": account_id, "floor": floor_microcredits, "now": now})
 
 
-def find_key(unit: Unit, account_id: str, key: str) -> Row[Any] | None:
-    """What was done under ``key``: ``kind`` ("entry" or "hold"), ``id``, ``number``, ``input_hash``."""
-    return unit.connection.execute(_FIND_KEY, {"account_id": account_id, "key": key}).first()
+class Known(NamedTuple):
+    """What was done under a key: an entry, or change ``number`` of a hold."""
+
+    kind: str
+    id: str
+    number: int
+    input_hash: str
+
+
+def find_key(unit: Unit, account_id: str, key: str) -> Known | None:
+    row = unit.connection.execute(_FIND_KEY, {"account_id": account_id, "key": key}).first()
+    return Known(*row) if row else None
 
 
 def change_account(unit: Unit, account_id: str, *, posted: int = 0, held: int = 0) -> bool:
@@ -220,11 +252,6 @@ def change_account(unit: Unit, account_id: str, *, posted: int = 0, held: int = 
 
 def add_balance(unit: Unit, account_id: str, origin: Origin, amount: int) -> None:
     unit.connection.execute(_ADD_BALANCE, {"account_id": account_id, "origin": origin.value, "amount": amount})
-
-
-def by_origin(unit: Unit, account_id: str) -> dict[Origin, int]:
-    rows = unit.connection.execute(_BY_ORIGIN, {"account_id": account_id})
-    return {Origin(origin): posted for origin, posted in rows}
 
 
 def balance(unit: Unit, account_id: str) -> tuple[Balance, int | None]:
@@ -244,6 +271,19 @@ def balance(unit: Unit, account_id: str) -> tuple[Balance, int | None]:
 def hold(unit: Unit, hold_id: str) -> Hold | None:
     row = unit.connection.execute(_HOLD, {"hold_id": hold_id}).first()
     return _hold(row) if row else None
+
+
+def hold_and_key(unit: Unit, hold_id: str, key: str) -> tuple[Hold, Known | None, dict[Origin, int]] | None:
+    """The hold, what ``key`` did before, and what its account has of each origin."""
+    rows = unit.connection.execute(_HOLD_AND_KEY, {"hold_id": hold_id, "key": key}).all()
+    if not rows:
+        return None
+    first, known = rows[0], None
+    if first.entry_id is not None:
+        known = Known("entry", first.entry_id, 0, first.entry_hash)
+    elif first.changed_id is not None:
+        known = Known("hold", first.changed_id, first.number, first.change_hash)
+    return _hold(first), known, {Origin(row.origin): row.posted_microcredits for row in rows if row.origin is not None}
 
 
 def _hold(row: Row[Any]) -> Hold:

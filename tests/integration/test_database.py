@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
+import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -33,6 +36,13 @@ def add(unit: Unit, text: str) -> int:
 
 def texts(unit: Unit) -> list[str]:
     return sorted(unit.connection.execute(select(notes.c.text)).scalars())
+
+
+def _until(condition: Callable[[], bool], seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
 
 
 @EVERY_DATABASE
@@ -206,10 +216,78 @@ def test_a_lost_commit_undoes_every_request_of_its_group(database: Database, mon
     assert outcome("later") == "stored"
 
 
-def _until(condition: object, seconds: float = 10) -> None:
-    import time
+@REAL_DATABASES
+def test_a_read_sees_one_moment_however_long_it_looks(database: Database) -> None:
+    database.write(lambda unit: add(unit, "before"))
 
-    deadline = time.monotonic() + seconds
-    while not condition():  # type: ignore[operator]
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
+    def look_twice(unit: Unit) -> tuple[list[str], list[str]]:
+        first = texts(unit)
+        threading.Thread(target=write_then_tell).start()
+        assert written.wait(10)
+        return first, texts(unit)
+
+    def write_then_tell() -> None:
+        database.write(lambda unit: add(unit, "meanwhile"))
+        written.set()
+
+    written = threading.Event()
+    assert database.read(look_twice) == (["before"], ["before"])
+    assert database.read(texts) == ["before", "meanwhile"]
+
+
+@pytest.mark.parametrize("database", ["file"], indirect=True)
+def test_a_file_is_written_with_full_durability(database: Database) -> None:
+    def pragma(unit: Unit, name: str) -> object:
+        return unit.connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+
+    settings = ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+    got = database.write(lambda unit: [pragma(unit, name) for name in settings])
+    assert got == ["wal", 2, 1, 5000]  # 2 is FULL
+
+
+@pytest.mark.parametrize("database", ["file"], indirect=True)
+def test_another_process_that_writes_is_waited_for(database: Database) -> None:
+    other = sqlite3.connect(str(database.url.database), isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    other.execute("INSERT INTO notes (text) VALUES ('theirs')")
+    threading.Timer(0.3, lambda: other.execute("COMMIT")).start()
+    database.write(lambda unit: add(unit, "ours"))
+    assert database.read(texts) == ["ours", "theirs"]
+    other.close()
+
+
+@pytest.mark.parametrize("database", ["file"], indirect=True)
+def test_a_database_that_stays_locked_is_unavailable_and_recovers(database: Database) -> None:
+    database.write(lambda unit: unit.connection.exec_driver_sql("PRAGMA busy_timeout = 50"))
+    other = sqlite3.connect(str(database.url.database), isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(Unavailable, match="locked"):
+        database.write(lambda unit: add(unit, "lost"))
+    other.execute("ROLLBACK")
+    other.close()
+    database.write(lambda unit: add(unit, "kept"))
+    assert database.read(texts) == ["kept"]
+
+
+def test_requests_that_wait_share_a_commit(database: Database) -> None:
+    """While one request is served nineteen queue up behind it; all of them are stored by one commit or two."""
+    commits: list[int] = []
+    entered, go_on = threading.Event(), threading.Event()
+    assert database._writer is not None
+    serve_group = database._writer._serve_group
+    database._writer._serve_group = lambda *arguments: commits.append(1) or serve_group(*arguments)  # type: ignore
+
+    def hold_up(unit: Unit) -> None:
+        entered.set()
+        assert go_on.wait(10)
+
+    with ThreadPoolExecutor(20) as threads:
+        first = threads.submit(database.write, hold_up)
+        assert entered.wait(10)
+        rest = [threads.submit(database.write, lambda unit, n=n: add(unit, str(n))) for n in range(19)]
+        _until(lambda: database._writer._queue.qsize() == 19)  # type: ignore[union-attr]
+        go_on.set()
+        for answer in (first, *rest):
+            answer.result(10)
+    assert len(commits) <= 2
+    assert len(database.read(texts)) == 19
