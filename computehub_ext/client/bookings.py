@@ -83,7 +83,10 @@ class BookingCalls(Edge):
     async def availability(self, actor: Actor, pool_id: str, start: str, end: str, step_seconds: int) -> Json:
         def view(unit: Unit, person: Person, now: datetime) -> Json:
             pool = pools.get_pool(unit, pool_id)
-            window = TimeSpan(moment(start, "start"), moment(end, "end"))
+            begin, stop = moment(start, "start"), moment(end, "end")
+            if stop <= begin:
+                raise Invalid("`end` must come after `start`.", field="end")
+            window = TimeSpan(begin, stop)
             slots = bookings.availability(self._calendar, pool, span=window, step=timedelta(seconds=step_seconds))
             items = [{"starts_at": views.moment(at), "free": free} for at, free in slots]
             return {"pool_id": pool.id, "count": pool.count, "step_seconds": step_seconds, "items": items}
