@@ -54,6 +54,10 @@ class JupyterServer:
 
         return asyncio.run_coroutine_threadsafe(run(), self.loop).result(timeout=READY_SECONDS)
 
+    @property
+    def origin(self) -> str:
+        return self.url.removesuffix(self.app.base_url)
+
     def client(self, token: str | None = None) -> httpx.Client:
         headers = {"Authorization": f"token {token}"} if token else {}
         return httpx.Client(base_url=self.url, headers=headers, timeout=READY_SECONDS, trust_env=False)
