@@ -61,6 +61,7 @@ class ControlPlane(PeopleCalls, BookingCalls, LeaseCalls, NotebookCalls):
         self._database.write(lambda unit: pools.sync_pools(unit, specs=pool_specs, now=now))
         self._database.read(lambda unit: bookings.load_calendar(unit, self._calendar, now=now))
         self._operator.reconcile(after_restart=True)
+        self._operator.tick()
 
     def start_ticking(self) -> None:
         self._ticker = asyncio.ensure_future(self._tick_forever())

@@ -178,6 +178,7 @@ class LeaseOperator:
 
     def tick(self) -> None:
         """Meter, pay ahead, end what is over, mend what a crash left: what the control plane does every few seconds."""
+        self.reconcile()  # first, so that nobody pays on for a kernel that has ended
         now = self._clock.now()
         renewed = self._database.write(lambda unit: service.renew_and_meter(unit, settings=self._settings, now=now))
         self._renew(renewed)
@@ -187,7 +188,6 @@ class LeaseOperator:
         self._database.write(
             lambda unit: bookings.expire_missed(unit, self._calendar, grace=self._settings.no_show_grace, now=now)
         )
-        self.reconcile()
 
     def reconcile(self, *, after_restart: bool = False) -> None:
         """Make the books and the places agree.
@@ -229,16 +229,18 @@ class LeaseOperator:
                 self._settle_dead(lease, look, now)
 
     def _settle_dead(self, lease: Lease, look: Look, now: datetime) -> None:
-        unpaid = look.reason is Ending.UNPAID
         ended_at = min(filter(None, [now, look.ended_at, lease.paid_until]))
-        reason = EndReason.UNPAID if unpaid else EndReason.KERNEL_DIED
+        if ended_at >= lease.ends_at:
+            reason = EndReason.TIME_UP
+        else:
+            reason = EndReason.UNPAID if look.reason is Ending.UNPAID else EndReason.KERNEL_DIED
         self._database.write(
             lambda unit: service.begin_closing(
                 unit,
                 self._calendar,
                 lease_id=lease.id,
                 reason=reason,
-                message=look.message,
+                message=None if reason is EndReason.TIME_UP else look.message,
                 now=now,
                 billed_until=max(ended_at, lease.started_at or ended_at),
             )

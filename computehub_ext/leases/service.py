@@ -286,10 +286,15 @@ def meter(unit: Unit, *, lease: Lease, until: datetime, now: datetime) -> Lease:
 
 
 def renew_and_meter(unit: Unit, *, settings: Settings, now: datetime) -> list[Lease]:
-    """Meter every running lease and pay it ahead; the caller tells the supervisors after the commit."""
+    """Meter every running lease and pay it ahead; the caller tells the supervisors after the commit.
+
+    Billed is only what was paid ahead before: past ``paid_until`` a kernel may have been ended, and whether it was is
+    for the reconciler to find out.
+    """
     renewed = []
     for lease in store.in_states(unit, [LeaseState.RUNNING]):
-        lease = meter(unit, lease=lease.renewed(now, settings.paid_horizon), until=now, now=now)
+        lease = meter(unit, lease=lease, until=min(now, lease.paid_until or now), now=now)
+        lease = lease.renewed(now, settings.paid_horizon)
         store.save_lease(unit, lease)
         renewed.append(lease)
     return renewed

@@ -1,0 +1,489 @@
+"""Leases from the first wish to the last microcredit, through the facade, on a place that keeps the contract."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from computehub_ext.backends.model import Ending, StartRequest
+from computehub_ext.core.clock import ManualClock
+from computehub_ext.core.credits import rated
+from computehub_ext.core.database import Database
+from computehub_ext.core.errors import (
+    BackendError,
+    ComputeHubError,
+    Conflict,
+    Forbidden,
+    IdempotencyMismatch,
+    InsufficientCredits,
+    Invalid,
+    NeedsApproval,
+    NoCapacity,
+    NotFound,
+    Refused,
+    SlotTaken,
+)
+from computehub_ext.core.replayed import Replayed
+from computehub_ext.leases.model import EndReason
+from tests.support.plane import CREDIT, Plane, browser, kernel
+
+
+@pytest.fixture
+def hub(database: Database, clock: ManualClock) -> Iterator[Plane]:
+    hub = Plane(database, clock)
+    yield hub
+    hub.close()
+
+
+# -- the way there and back --------------------------------------------------------------------------------------------
+
+
+def test_an_hour_on_a_gpu_costs_an_hour(hub: Plane) -> None:
+    lease = hub.take()
+    assert (lease["state"], lease["cost_microcredits"]) == ("requested", 0)
+    assert hub.money() == (10, 8)
+    hub.start(lease)
+    hub.clock.advance(seconds=20)  # nobody pays for a start
+    assert hub.lease_running(lease["id"])["state"] == "running"
+    hub.pass_time(minutes=60)
+    assert hub.money() == (9, 8)
+    closed = hub.release_lease(lease["id"], "returned")
+    assert (closed["state"], closed["end_reason"], closed["cost_microcredits"]) == ("closed", "returned", CREDIT)
+    assert hub.money() == (9, 9)
+    assert (hub.in_place(), hub.free()) == (0, 2)
+
+
+def test_without_a_length_it_takes_what_the_money_lasts_for(hub: Plane) -> None:
+    hub.take(kernel_id="other", model="V100", duration_seconds=3 * 3600)  # 7.5 of 10 credits
+    lease = hub.take(duration_seconds=None, model="T4", count=2)
+    assert lease["held_microcredits"] == 2_500_000
+    assert hub.money() == (10, 0)
+    with pytest.raises(SlotTaken):
+        hub.take(kernel_id="third", model="T4")
+
+
+def test_money_for_less_than_asked_is_refused_and_holds_nothing(hub: Plane) -> None:
+    with pytest.raises(InsufficientCredits):
+        hub.take(model="V100", duration_seconds=5 * 3600)
+    assert hub.money() == (10, 10)
+    assert hub.free("V100") == 1
+
+
+def test_a_dearer_model_than_the_cap_is_not_taken(hub: Plane) -> None:
+    with pytest.raises(ComputeHubError):
+        hub.take(model="V100", max_rate_microcredits_per_hour=CREDIT)
+    assert hub.money() == (10, 10)
+
+
+def test_when_nothing_is_free_the_refusal_names_the_next_slot_and_another_model(hub: Plane) -> None:
+    hub.running(model="V100", duration_seconds=3600)
+    with pytest.raises(SlotTaken) as refusal:
+        hub.take(browser("bob"), "k2", model="V100", duration_seconds=3600)
+    details = refusal.value.details
+    assert details["earliest"][0]["starts_at"] == "2026-03-02T10:00:00Z"
+    assert [other["model"] for other in details["alternatives"]] == ["T4"]
+
+
+def test_a_kernel_holds_one_lease(hub: Plane) -> None:
+    hub.running()
+    with pytest.raises(Conflict, match="%gpu off"):
+        hub.take()
+
+
+def test_the_same_key_takes_one_lease(hub: Plane) -> None:
+    first = hub.take_lease(browser(), "same", kernel_id="k1", model="T4", duration_seconds=3600)
+    again = hub.take_lease(browser(), "same", kernel_id="k1", model="T4", duration_seconds=3600)
+    assert isinstance(again, Replayed)
+    assert again["id"] == first["id"]
+    assert hub.money() == (10, 9)
+    with pytest.raises(IdempotencyMismatch):
+        hub.take_lease(browser(), "same", kernel_id="k1", model="V100", duration_seconds=3600)
+
+
+# -- what goes wrong ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reason", ["start_failed", "cancelled"])
+@pytest.mark.parametrize("started", [False, True])
+def test_a_move_that_came_to_nothing_costs_nothing(hub: Plane, reason: str, started: bool) -> None:
+    lease = hub.take()
+    if started:
+        hub.start(lease)
+    hub.clock.advance(minutes=3)
+    closed = hub.lease_failed(lease["id"], reason, "the cable was out")
+    assert (closed["state"], closed["end_reason"], closed["end_message"]) == ("closed", reason, "the cable was out")
+    assert closed["cost_microcredits"] == 0
+    assert hub.money() == (10, 10)
+    assert (hub.in_place(), hub.free()) == (0, 2)
+    assert hub.running()["state"] == "running"  # the kernel may try again
+
+
+@pytest.mark.parametrize("when", ["before_start", "after_start"])
+def test_a_start_that_fails_leaves_nothing_running(hub: Plane, when: str) -> None:
+    def fail(request: StartRequest) -> None:
+        raise Refused("no")
+
+    lease = hub.take()
+    setattr(hub.place, when, fail)
+    with pytest.raises(Refused):
+        hub.start(lease)
+    assert hub.in_place() == 0
+    setattr(hub.place, when, lambda request: None)
+    hub.start(lease)  # the devices were given back: another try has room
+    assert hub.in_place() == 1
+
+
+def test_an_unexpected_failure_of_a_place_says_nothing_of_its_insides(hub: Plane) -> None:
+    def fail(request: StartRequest) -> None:
+        raise RuntimeError("password=hunter2")
+
+    lease = hub.take()
+    hub.place.before_start = fail
+    with pytest.raises(BackendError) as failure:
+        hub.start(lease)
+    assert "hunter2" not in str(failure.value)
+
+
+def test_a_device_serves_one_placement_at_a_time(hub: Plane) -> None:
+    hub.running(model="V100", duration_seconds=3600)
+    hub.pass_time(minutes=30)
+    hub.end_lease(browser(), "end", hub.leases(browser())["items"][0]["id"])
+    lease = hub.take(model="V100", duration_seconds=3600)
+    hub.start(lease)
+    with pytest.raises(NoCapacity, match="moving out"):
+        hub.start(lease)
+
+
+def test_ending_twice_settles_once(hub: Plane) -> None:
+    lease = hub.running()
+    hub.pass_time(hours=1)
+    hub.release_lease(lease["id"], "returned")
+    hub.pass_time(hours=1)
+    assert hub.release_lease(lease["id"], "idle")["end_reason"] == "returned"
+    assert hub.money() == (9, 9)
+
+
+# -- time --------------------------------------------------------------------------------------------------------------
+
+
+def test_at_the_end_of_its_time_the_control_plane_ends_it_whoever_sleeps(hub: Plane) -> None:
+    lease = hub.running(duration_seconds=3600)
+    for _ in range(59):
+        hub.tick(minutes=1)
+    assert hub.again(lease)["state"] == "running"
+    hub.tick(minutes=1)
+    assert (hub.again(lease)["state"], hub.again(lease)["end_reason"]) == ("closed", "time_up")
+    assert hub.money() == (9, 9)
+
+
+def test_orders_come_in_time_and_warnings_once(hub: Plane) -> None:
+    hub.running(duration_seconds=3600)
+    hub.report_activity("k1", busy=True)
+    told = []
+    for _ in range(60):
+        told += [(order["kind"]) for order in hub.orders()]
+        hub.tick(minutes=1)
+    assert told == ["ending_10", "ending_2", "closing"]
+
+
+def test_idle_time_counts_from_the_last_cell(hub: Plane) -> None:
+    hub.running(idle_timeout_seconds=600)
+    hub.report_activity("k1", busy=True)
+    hub.clock.advance(minutes=30)
+    assert hub.orders() == []
+    hub.report_activity("k1", busy=False)
+    hub.clock.advance(minutes=8)
+    assert [order["kind"] for order in hub.orders()] == ["idle_warning"]
+    hub.report_activity("k1", busy=False)
+    hub.clock.advance(minutes=9)
+    assert [order["kind"] for order in hub.orders()] == ["idle_warning"]
+    hub.clock.advance(minutes=1)
+    assert [order["kind"] for order in hub.orders()] == ["idle_release"]
+
+
+def test_an_idle_time_out_of_bounds_is_refused(hub: Plane) -> None:
+    with pytest.raises(Invalid) as refusal:
+        hub.take(idle_timeout_seconds=86_400)
+    assert refusal.value.details["field"] == "idle_timeout_seconds"
+
+
+def test_extending_and_shortening_move_the_money(hub: Plane) -> None:
+    lease = hub.running(duration_seconds=3600)
+    longer = hub.extend_lease(browser(), "e1", lease["id"], 3600)
+    assert longer["ends_at"] == "2026-03-02T11:00:00Z"
+    assert hub.money() == (10, 8)
+    assert hub.extend_lease(browser(), "e1", lease["id"], 3600)["ends_at"] == longer["ends_at"]
+    assert hub.money() == (10, 8)
+    shorter = hub.shorten_lease(browser(), "s1", lease["id"], 5400)
+    assert shorter["ends_at"] == "2026-03-02T09:30:00Z"
+    assert hub.money() == (10, 9.5)
+    with pytest.raises(Invalid, match="at most"):
+        hub.shorten_lease(browser(), "s2", lease["id"], 1800)
+
+
+def test_extending_into_another_persons_booking_is_refused(hub: Plane) -> None:
+    lease = hub.running(model="V100", duration_seconds=3600)
+    hub.book(browser("bob"), "b", model="V100", starts_at="2026-03-02T10:30:00Z", duration_seconds=3600)
+    with pytest.raises(SlotTaken) as refusal:
+        hub.extend_lease(browser(), "e", lease["id"], 3600)
+    assert refusal.value.details["free_until"] == "2026-03-02T10:30:00Z"
+    assert hub.money() == (10, 7.5)
+
+
+def test_a_lease_on_a_booking_costs_from_the_start_of_its_slot(hub: Plane) -> None:
+    booking = hub.book(browser(), "b", model="T4", starts_at="2026-03-02T10:00:00Z", duration_seconds=3600)
+    with pytest.raises(Conflict, match="not come yet"):
+        hub.take(booking_id=booking["id"])
+    hub.clock.advance(minutes=70)
+    lease = hub.running(duration_seconds=None)  # the booking is found without its id
+    assert lease["booking_id"] == booking["id"]
+    hub.pass_time(minutes=20)
+    assert hub.release_lease(lease["id"], "returned")["cost_microcredits"] == CREDIT // 2
+    assert hub.money() == (9.5, 9.5)
+
+
+def test_a_failed_start_on_a_booking_keeps_the_slot_for_another_try(hub: Plane) -> None:
+    booking = hub.book(browser(), "b", model="T4", starts_at="2026-03-02T10:00:00Z", duration_seconds=3600)
+    hub.clock.advance(minutes=61)
+    lease = hub.take()
+    hub.lease_failed(lease["id"], "start_failed")
+    assert hub.booking(browser(), booking["id"])["state"] == "confirmed"
+    assert hub.money() == (10, 9)
+    assert hub.running()["booking_id"] == booking["id"]
+
+
+def test_cancelling_the_booking_of_a_running_lease_ends_it(hub: Plane) -> None:
+    lease = hub.running(duration_seconds=3600)
+    hub.pass_time(minutes=30)
+    hub.cancel_booking(browser(), "c", lease["booking_id"])
+    assert hub.again(lease)["state"] == "closed"
+    assert hub.money() == (9.5, 9.5)
+    assert hub.in_place() == 0
+
+
+@hypothesis_settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(beats=st.lists(st.integers(1, 400), min_size=1, max_size=12))
+def test_however_often_the_meter_runs_the_sum_is_the_time(beats: list[int]) -> None:
+    from computehub_ext.testing.stores import import_every_store
+
+    import_every_store()
+    clock = ManualClock()
+    with Database("sqlite://", clock=clock) as database:
+        database.create_all()
+        hub = Plane(database, clock)
+        lease = hub.running(model="V100", duration_seconds=7200)
+        for seconds in beats:
+            hub.tick(seconds=seconds)
+        closed = hub.release_lease(lease["id"], "returned")
+        assert closed["cost_microcredits"] == rated(5 * CREDIT // 2, timedelta(seconds=sum(beats)))
+        assert round((10 - hub.money()[0]) * CREDIT) == closed["cost_microcredits"]
+        hub.close()
+
+
+# -- who may -----------------------------------------------------------------------------------------------------------
+
+CALLS: list[tuple[str, dict[str, Any]]] = [
+    ("lease", {}),
+    ("extend_lease", {"key": "x", "seconds": 60}),
+    ("shorten_lease", {"key": "x", "seconds": 60}),
+    ("end_lease", {"key": "x"}),
+]
+
+
+@pytest.mark.parametrize(("call", "more"), CALLS)
+def test_another_person_finds_no_such_lease(hub: Plane, call: str, more: dict[str, Any]) -> None:
+    lease = hub.running()
+    with pytest.raises(NotFound):
+        getattr(hub, call)(browser("bob"), lease_id=lease["id"], **more)
+    assert hub.again(lease)["state"] == "running"
+
+
+@pytest.mark.parametrize(("call", "more"), CALLS)
+def test_another_kernel_of_the_same_person_may_not_touch_it(hub: Plane, call: str, more: dict[str, Any]) -> None:
+    lease = hub.running()
+    with pytest.raises(Forbidden):
+        getattr(hub, call)(kernel("k2"), lease_id=lease["id"], **more)
+
+
+def test_a_kernel_takes_no_lease_for_another_kernel(hub: Plane) -> None:
+    with pytest.raises(Forbidden):
+        hub.take(kernel("k2"), "k1")
+
+
+def test_another_persons_booking_can_be_neither_seen_used_nor_cancelled(hub: Plane) -> None:
+    booking = hub.book(browser(), "b", model="T4", starts_at="2026-03-02T09:00:00Z", duration_seconds=3600)
+    for call in (
+        lambda: hub.booking(browser("bob"), booking["id"]),
+        lambda: hub.cancel_booking(browser("bob"), "c", booking["id"]),
+        lambda: hub.take(browser("bob"), "k9", booking_id=booking["id"]),
+    ):
+        with pytest.raises(NotFound):
+            call()
+    assert hub.money() == (10, 9)
+
+
+def test_a_kernel_spends_its_allowance_and_then_asks_the_browser(hub: Plane) -> None:
+    lease = hub.running(kernel(), duration_seconds=3 * 3600)
+    with pytest.raises(NeedsApproval) as asked:
+        hub.extend_lease(kernel(), "e", lease["id"], 3 * 3600)
+    approval_id = asked.value.details["approval_id"]
+    assert hub.money() == (10, 7)
+    with pytest.raises(Forbidden):
+        hub.decide_approval(kernel(), approval_id, True)
+    with pytest.raises(NotFound):
+        hub.decide_approval(browser("bob"), approval_id, True)
+    assert hub.decide_approval(browser(), approval_id, True)["state"] == "approved"
+    assert hub.extend_lease(kernel(), "e", lease["id"], 3 * 3600)["ends_at"] == "2026-03-02T15:00:00Z"
+    assert hub.money() == (10, 4)
+
+
+def test_what_a_kernel_did_not_use_flows_back_to_its_allowance(hub: Plane) -> None:
+    lease = hub.running(kernel(), duration_seconds=4 * 3600)
+    assert hub.me(browser())["allowance"]["left_microcredits"] == CREDIT
+    hub.pass_time(hours=1)
+    hub.release_lease(lease["id"], "returned")
+    assert hub.me(browser())["allowance"]["left_microcredits"] == 4 * CREDIT
+
+
+def test_a_kernel_does_not_set_its_own_allowance(hub: Plane) -> None:
+    with pytest.raises(Forbidden):
+        hub.set_allowance(kernel(), 100 * CREDIT)
+    assert hub.set_allowance(browser(), 0)["allowance"]["per_day_microcredits"] == 0
+    with pytest.raises(NeedsApproval):
+        hub.take(kernel())
+
+
+# -- crashes -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_running_lease_goes_on_after_a_crash(hub: Plane) -> None:
+    lease = hub.running()
+    hub.clock.advance(minutes=5)
+    hub.restart()
+    assert hub.again(lease)["state"] == "running"
+    assert (hub.in_place(), hub.free()) == (1, 1)
+    hub.tick(minutes=5)
+    hub.tick(minutes=5)
+    hub.tick(minutes=5)
+    assert hub.release_lease(lease["id"], "returned")["cost_microcredits"] == rated(CREDIT, timedelta(minutes=20))
+
+
+@pytest.mark.parametrize("started", [False, True])
+def test_a_crash_before_the_lease_ran_leaves_nothing_and_costs_nothing(hub: Plane, started: bool) -> None:
+    lease = hub.take()
+    if started:
+        hub.start(lease)
+    hub.restart()
+    assert (hub.again(lease)["state"], hub.again(lease)["end_reason"]) == ("closed", "start_failed")
+    assert hub.in_place() == 0
+    assert hub.money() == (10, 10)
+
+
+def test_a_crash_between_starting_and_writing_it_down_is_found_by_label(hub: Plane) -> None:
+    class Crash(BaseException):
+        """Nothing catches a SIGKILL."""
+
+    def crash(request: StartRequest) -> None:
+        raise Crash
+
+    lease = hub.take()
+    hub.place.after_start = crash
+    with pytest.raises(Crash):
+        hub.start(lease)
+    assert hub.in_place() == 1
+    hub.place.after_start = lambda request: None
+    hub.restart()
+    assert hub.in_place() == 0
+    assert hub.money() == (10, 10)
+
+
+def test_a_control_plane_that_stays_away_is_paid_until_the_horizon_and_no_longer(hub: Plane) -> None:
+    lease = hub.running()
+    hub.clock.advance(hours=1)
+    hub.restart()
+    closed = hub.again(lease)
+    assert (closed["state"], closed["end_reason"]) == ("closed", "unpaid")
+    assert closed["cost_microcredits"] == rated(CREDIT, hub.settings.paid_horizon)
+    assert hub.in_place() == 0
+
+
+def test_a_kernel_that_died_is_billed_until_then(hub: Plane) -> None:
+    lease = hub.running()
+    placement_id = lease["placement_id"]
+    hub.clock.advance(minutes=6)
+    hub.backend.end(placement_id, Ending.KILLED)
+    hub.tick(seconds=10)
+    assert hub.again(lease)["state"] == "running"  # its server may restart it on the same lease
+    hub.tick(seconds=31)
+    closed = hub.again(lease)
+    assert (closed["state"], closed["end_reason"]) == ("closed", "kernel_died")
+    assert closed["end_message"]
+    assert hub.free() == 2
+
+
+def test_a_restart_on_the_same_lease_takes_a_new_placement(hub: Plane) -> None:
+    lease = hub.running()
+    hub.backend.end(lease["placement_id"], Ending.KILLED)
+    hub.end_placement(lease["placement_id"])
+    hub.start(lease)
+    hub.tick(minutes=2)
+    now = hub.again(lease)
+    assert now["state"] == "running"
+    assert now["placement_id"] != lease["placement_id"]
+
+
+def test_what_runs_without_a_row_is_stopped(hub: Plane) -> None:
+    lease = hub.running()
+    request = hub.place.placements[lease["placement_id"]].request
+    assert request is not None
+    from dataclasses import replace
+
+    hub.backend.start(replace(request, placement_id="stray"))
+    assert hub.in_place() == 2
+    hub.tick(seconds=1)
+    assert hub.in_place() == 1
+    assert hub.again(lease)["state"] == "running"
+
+
+def test_a_place_that_can_not_be_reached_is_asked_again(hub: Plane, monkeypatch: pytest.MonkeyPatch) -> None:
+    from computehub_ext.core.errors import Unreachable
+
+    lease = hub.running()
+    hub.clock.advance(minutes=6)
+
+    def unreachable(*args: object) -> None:
+        raise Unreachable("no answer")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(hub.backend, "stop", unreachable)
+        assert hub.release_lease(lease["id"], "returned")["state"] == "closing"
+        hub.tick(seconds=5)
+        assert hub.again(lease)["state"] == "closing"
+    cost = hub.again(lease)["cost_microcredits"]
+    hub.tick(seconds=5)
+    assert hub.again(lease)["state"] == "closed"
+    assert hub.again(lease)["cost_microcredits"] == cost == rated(CREDIT, timedelta(minutes=6))
+
+
+def test_everything_is_ended_when_the_demo_is(hub: Plane) -> None:
+    lease = hub.running()
+    hub.clock.advance(minutes=6)
+    hub.plane._operator.end_all(EndReason.SERVER_STOPPED)
+    assert hub.again(lease)["end_reason"] == "server_stopped"
+    assert hub.in_place() == 0
+    assert hub.money() == (9.9, 9.9)
+
+
+def test_a_booking_missed_is_charged_for_its_grace_and_freed(hub: Plane) -> None:
+    hub.book(browser(), "b", model="V100", starts_at="2026-03-02T10:00:00Z", duration_seconds=7200)
+    hub.clock.advance(hours=1)
+    assert hub.free("V100") == 0
+    hub.tick(minutes=15)
+    assert hub.free("V100") == 1
+    assert hub.money() == (9.375, 9.375)
