@@ -2,75 +2,143 @@
 
 from __future__ import annotations
 
-import io
-import os
-import pickle
 import sys
-from types import ModuleType
-from typing import Any, Optional
+import threading
+import warnings
+from typing import Any
 
-from .names import Keep, choose, shell, type_name
+from . import session
+from .carrier import Carrier
+from .names import Keep, choose, type_name
+from .refusals import Refused, explain, refusal
+from .stdlib import standard_stream
 from .stream import FORMAT
+
+# Values nested deeper than the usual limit (a linked list, say) are tried again with this much room.
+_DEEP_LIMIT = 100_000
+_DEEP_STACK_BYTES = 512 << 20
+# What a transfer within one machine was seen to do, hashing on both sides; and the switch's fixed part.
+_BYTES_PER_SECOND = 400e6
+_SECONDS_AT_LEAST = 0.1
 
 
 class Captured:
     """A session ready to be framed: header, pickles and blocks for the stream, and the manifest."""
 
-    def __init__(self, header: "dict[str, Any]", pickles: "list[Any]", blocks: "list[Any]", manifest: "dict[str, Any]"):
+    def __init__(self, header: dict[str, Any], pickles: list[Any], blocks: list[Any], manifest: dict[str, Any]) -> None:
         self.header = header
         self.pickles = pickles
         self.blocks = blocks
         self.manifest = manifest
 
 
-def capture(namespace: "dict[str, Any]", keep: Keep = "all", *, target_python: Optional[str] = None) -> Captured:
-    carried, lost, pickles, blocks, segments, modules = [], [], [], [], [], []
-    for name in choose(namespace, keep):
-        value = namespace[name]
-        if isinstance(value, ModuleType):
-            segments.append([name, "module", value.__name__])
-            modules.append({"name": value.__name__, "version": _version(value)})
-            carried.append({"name": name, "type": "module", "bytes": 0})
-            continue
-        sink, buffers = io.BytesIO(), []
-        try:
-            pickle.Pickler(sink, 5, buffer_callback=buffers.append).dump(value)
-        except Exception as error:
-            lost.append({"name": name, "type": type_name(value), "reason": str(error)})
-            continue
-        raw = [buffer.raw() for buffer in buffers]
-        segments.append([name, "pickle", sink.tell(), len(raw)])
-        pickles.append(sink.getvalue())
-        blocks.extend(raw)
-        carried.append(
-            {"name": name, "type": type_name(value), "bytes": sink.tell() + sum(view.nbytes for view in raw)}
-        )
-    running = shell()
-    header = {"format": FORMAT, "names": segments, "blocks": [{} for _ in blocks]}
-    manifest = {
-        "names": [item["name"] for item in carried],
-        "carried": carried,
-        "lost": lost,
-        "warnings": [],
-        "modules": modules,
-        "python": ".".join(str(part) for part in sys.version_info[:3]),
-        "cwd": os.getcwd(),
-        "sys_path": [],
-        "cuda_used": False,
-        "same_python": [],
-        "execution_count": running.execution_count if running is not None else None,
-        "total_bytes": sum(item["bytes"] for item in carried),
-    }
-    return Captured(header, pickles, blocks, manifest)
+def preview(namespace: dict[str, Any], keep: Keep = "all", *, target_python: str | None = None) -> dict[str, Any]:
+    """What would come along, what would not and why, and how much it weighs. Copies no large data.
 
-
-def preview(namespace: "dict[str, Any]", keep: Keep = "all") -> "dict[str, Any]":
-    """What would come along, what would not and why, and how much it weighs. Copies no large data."""
-    manifest = dict(capture(namespace, keep).manifest)
-    manifest["seconds"] = round(0.1 + manifest["total_bytes"] / 500e6, 2)
+    Returns
+    -------
+    {carried: [{name, type, bytes}], lost: [{name, type, reason}], warnings: [{name, reason}], total_bytes, seconds,
+    modules: [{name, version}], python, cuda_used, cwd, sys_path, same_python}
+    """
+    manifest = _capture(namespace, keep, target_python, retain=False).manifest
+    manifest["seconds"] = round(_SECONDS_AT_LEAST + manifest["total_bytes"] / _BYTES_PER_SECOND, 2)
     return manifest
 
 
-def _version(module: ModuleType) -> Optional[str]:
-    version = getattr(sys.modules.get(module.__name__.partition(".")[0]), "__version__", None)
-    return version if isinstance(version, str) else None
+def capture(namespace: dict[str, Any], keep: Keep = "all", *, target_python: str | None = None) -> Captured:
+    """Everything that ``keep`` names, pickled once; large memory by reference."""
+    return _capture(namespace, keep, target_python, retain=True)
+
+
+def _capture(namespace: dict[str, Any], keep: Keep, target_python: str | None, *, retain: bool) -> Captured:
+    names = choose(namespace, keep)
+    with warnings.catch_warnings():
+        # Libraries warn about pickling in general; what matters to the user is said in our words.
+        warnings.simplefilter("ignore")
+        result = _try(namespace, names, keep, target_python, retain)
+        if result is None:
+            result = _with_deep_stack(lambda: _try(namespace, names, keep, target_python, retain, deep=True))
+    return result
+
+
+def _try(
+    namespace: dict[str, Any], names: list[str], keep: Keep, target_python: str | None, retain: bool, deep: bool = False
+) -> Captured | None:
+    """One pass over the names; None when something was nested too deep for the usual stack."""
+    carrier = Carrier(namespace, retain=retain, same_python=session.same_minor(target_python))
+    lost: list[dict[str, str]] = []
+    carried: list[dict[str, Any]] = []
+    try:
+        carrier.prepare([namespace[name] for name in names])
+        for name in names:
+            value = namespace[name]
+            reason = None if standard_stream(value) else refusal(value)
+            if reason is None:
+                try:
+                    size = carrier.carry(name, value)
+                    carried.append({"name": name, "type": type_name(value), "bytes": size})
+                    continue
+                except RecursionError as error:
+                    if not deep:
+                        return None
+                    reason = explain(name, value, error, None)
+                except Exception as error:
+                    reason = explain(name, value, error, carrier.last)
+            lost.append({"name": name, "type": type_name(value), "reason": reason})
+        if keep != "none":
+            session.carry(carrier, namespace, everything=keep == "all")
+        blocks, kinds = carrier.blocks()
+        header = {
+            "format": FORMAT,
+            "names": carrier.records,
+            "blocks": kinds,
+            "sources": carrier.sources() if retain else {},
+            "session": session.surroundings() if keep != "none" else {},
+        }
+        manifest = _manifest(carrier, carried, lost)
+        return Captured(header, carrier.sink.pieces, blocks, manifest)
+    finally:
+        carrier.close()
+
+
+def _manifest(carrier: Carrier, carried: list[dict[str, Any]], lost: list[dict[str, str]]) -> dict[str, Any]:
+    kept = {item["name"] for item in carried}
+    return {
+        "names": [item["name"] for item in carried],
+        "carried": carried,
+        "lost": lost,
+        "warnings": carrier.warnings_about(kept),
+        "modules": carrier.modules(),
+        "same_python": sorted(carrier.same_python_names & kept),
+        "cuda_used": carrier.cuda_used,
+        "total_bytes": sum(item["bytes"] for item in carried),
+        **session.facts(),
+    }
+
+
+def _with_deep_stack(work: Any) -> Any:
+    """Run in a thread whose stack is large enough for a long chain of objects."""
+    outcome: list[Any] = []
+    failure: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            outcome.append(work())
+        except BaseException as error:
+            failure.append(error)
+
+    limit, size = sys.getrecursionlimit(), threading.stack_size(_DEEP_STACK_BYTES)
+    sys.setrecursionlimit(max(limit, _DEEP_LIMIT))
+    try:
+        thread = threading.Thread(target=run, name="computehub-capture")
+        thread.start()
+        thread.join()
+    finally:
+        sys.setrecursionlimit(limit)
+        threading.stack_size(size)
+    if failure:
+        raise failure[0]
+    return outcome[0]
+
+
+__all__ = ["Captured", "Refused", "capture", "preview"]

@@ -9,7 +9,7 @@ import sys
 from typing import Any
 
 
-def check(manifest_or_preview: "dict[str, Any]") -> "list[dict[str, str]]":
+def check(manifest_or_preview: dict[str, Any]) -> list[dict[str, str]]:
     """Compare this place with what a preview or a manifest says the notebook needs.
 
     Imports nothing: packages are looked for, not loaded.
@@ -23,14 +23,14 @@ def check(manifest_or_preview: "dict[str, Any]") -> "list[dict[str, str]]":
     return [{"kind": kind, "message": message} for kind, message in problems]
 
 
-def _folder(wants: "dict[str, Any]") -> "list[tuple[str, str]]":
+def _folder(wants: dict[str, Any]) -> list[tuple[str, str]]:
     folder = wants.get("cwd")
     if folder and not os.path.isdir(folder):
         return [("folder", f"This notebook works in {folder}, which does not exist there.")]
     return []
 
 
-def _python(wants: "dict[str, Any]") -> "list[tuple[str, str]]":
+def _python(wants: dict[str, Any]) -> list[tuple[str, str]]:
     theirs, ours = wants.get("python", ""), ".".join(str(part) for part in sys.version_info[:3])
     if theirs.split(".")[:2] == ours.split(".")[:2]:
         return []
@@ -46,17 +46,19 @@ def _python(wants: "dict[str, Any]") -> "list[tuple[str, str]]":
     return [("python", f"Python is {theirs} here and {ours} there; functions are compiled again from their cells.")]
 
 
-def _packages(wants: "dict[str, Any]") -> "list[tuple[str, str]]":
+def _packages(wants: dict[str, Any]) -> list[tuple[str, str]]:
     problems = []
     paths = [*wants.get("sys_path", []), wants.get("cwd") or os.curdir, *sys.path]
     for module in wants.get("modules", []):
         name, version = module["name"], module.get("version")
         if not _exists(name, paths):
-            problems.append(("package", f"The package {name}{f' {version}' if version else ''} is not installed there."))
+            problems.append(
+                ("package", f"The package {name}{f' {version}' if version else ''} is not installed there.")
+            )
     return problems
 
 
-def _exists(name: str, paths: "list[str]") -> bool:
+def _exists(name: str, paths: list[str]) -> bool:
     top = name.partition(".")[0]
     if top in sys.modules or top in sys.builtin_module_names:
         return True
@@ -68,7 +70,7 @@ def _exists(name: str, paths: "list[str]") -> bool:
         return False
 
 
-def _cuda(wants: "dict[str, Any]") -> "list[tuple[str, str]]":
+def _cuda(wants: dict[str, Any]) -> list[tuple[str, str]]:
     if not wants.get("cuda_used") or cuda_available():
         return []
     return [("cuda", "The notebook holds data on a CUDA device and there is none there; it lands in main memory.")]

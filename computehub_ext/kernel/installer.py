@@ -10,7 +10,7 @@ import linecache
 import os
 import sys
 import zlib
-from typing import Any, Optional
+from typing import Any
 
 PACKAGE = "_computehub"
 
@@ -24,7 +24,7 @@ class BundleFinder(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
 
     computehub_finder = True
 
-    def __init__(self, version: str, sources: "dict[str, str]", baseline: "dict[str, Any]") -> None:
+    def __init__(self, version: str, sources: dict[str, str], baseline: dict[str, Any]) -> None:
         self.version = version
         self.sources = sources
         self.baseline = baseline
@@ -45,7 +45,7 @@ class BundleFinder(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
     def is_package(self, fullname: str) -> bool:
         return fullname == PACKAGE
 
-    def get_source(self, fullname: str) -> Optional[str]:
+    def get_source(self, fullname: str) -> str | None:
         return self.sources[fullname]
 
     def get_code(self, fullname: str) -> Any:
@@ -63,7 +63,7 @@ class BundleFinder(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
         exec(self.get_code(name), module.__dict__)
 
 
-def installed() -> Optional[Any]:
+def installed() -> Any | None:
     """The finder that is in place, of whichever version."""
     for finder in sys.meta_path:
         if getattr(finder, "computehub_finder", False):

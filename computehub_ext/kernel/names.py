@@ -5,17 +5,20 @@ from __future__ import annotations
 import difflib
 import re
 import sys
+from collections.abc import Iterable
 from types import ModuleType
-from typing import Any, Iterable, Union
+from typing import Any, Union
 
 Keep = Union[str, "list[str]", "tuple[str, ...]"]
 
 # IPython's own history of inputs and outputs; execution_count, In and Out travel apart (session.py).
 _HISTORY = re.compile(r"^(_{1,3}|_i{1,3}|_i?\d+|_ih|_oh|_dh|In|Out)$")
 _ALWAYS_THERE = frozenset(
-    "__name__ __doc__ __package__ __loader__ __spec__ __builtin__ __builtins__ __file__ __cached__ "
-    "__session__ get_ipython exit quit __annotations__ __annotate__ __conditional_annotations__".split()
-)
+    ["__name__", "__doc__", "__package__", "__loader__", "__spec__", "__builtin__", "__builtins__", "__file__"]
+) | frozenset(
+    ["__cached__", "__session__", "__annotations__", "__annotate__", "__conditional_annotations__"]
+)  # fmt: skip
+_ALWAYS_THERE |= {"get_ipython", "exit", "quit"}
 
 
 class StateError(RuntimeError):
@@ -28,9 +31,9 @@ def shell() -> Any:
     return ipython.get_ipython() if ipython is not None and hasattr(ipython, "get_ipython") else None
 
 
-def user_names(namespace: "dict[str, Any]") -> "list[str]":
+def user_names(namespace: dict[str, Any]) -> list[str]:
     """The names that the user made, in the order in which they were made."""
-    hidden: "dict[str, Any]" = {}
+    hidden: dict[str, Any] = {}
     running = shell()
     if running is not None and running.user_ns is namespace:
         hidden = running.user_ns_hidden
@@ -46,7 +49,7 @@ def user_names(namespace: "dict[str, Any]") -> "list[str]":
     ]
 
 
-def choose(namespace: "dict[str, Any]", keep: Keep) -> "list[str]":
+def choose(namespace: dict[str, Any], keep: Keep) -> list[str]:
     """The names to carry for ``keep``: "all", "none", or a list of names (imports always come along with a list).
 
     Raises
@@ -68,7 +71,7 @@ def choose(namespace: "dict[str, Any]", keep: Keep) -> "list[str]":
     ]
 
 
-def _unknown(unknown: "list[str]", names: Iterable[str]) -> str:
+def _unknown(unknown: list[str], names: Iterable[str]) -> str:
     close = difflib.get_close_matches(unknown[0], list(names), n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     listed = ", ".join(repr(name) for name in unknown)

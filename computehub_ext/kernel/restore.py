@@ -1,46 +1,186 @@
-"""Turning bytes back into a session, all or nothing."""
+"""Turning bytes back into a session, all or nothing. Nothing here runs before the stream has been verified."""
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import linecache
 import pickle
+import re
+from collections.abc import Callable
 from typing import Any
+
+from . import session, settings, tensors
+from .memory import Block
+from .names import StateError
+from .place import Place, at
+
+_OWN_PACKAGES = ("_computehub", "computehub_ext.kernel")
+_DTYPE = re.compile(r"[<>|=][biufc]\d{1,2}")
 
 
 class Loaded:
     """What was read, before anything of it is put into the namespace."""
 
-    def __init__(self) -> None:
-        self.values: "dict[str, Any]" = {}
-        self.failed: "list[dict[str, str]]" = []
-        self.notes: "list[str]" = []
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.values: dict[str, Any] = {}
+        self.failed: list[dict[str, str]] = []
+        self.extras: dict[str, Any] = {}
+        self.outputs: dict[int, Any] = {}
+        self.sources: dict[str, str] = {}
+
+    @property
+    def notes(self) -> list[str]:
+        return self.place.notes
 
 
-def allocate(kind: "dict[str, Any]", size: int) -> "tuple[Any, memoryview]":
-    """Memory for one block, where its object will live."""
+def allocate(kind: dict[str, Any], size: int) -> tuple[Any, memoryview]:
+    """Memory for one block, where its object will live. ``kind`` is not verified yet, and only picks among these."""
+    made, view = _allocate(kind, size)
+    if kind.get("k") == "raw":
+        return made, view
+    return Block(made, int(kind.get("a", 0))), view
+
+
+def _allocate(kind: dict[str, Any], size: int) -> tuple[Any, memoryview]:
+    asked = kind.get("k")
+    if asked == "torch" and importlib.util.find_spec("torch") is not None:
+        return tensors.storage_block(importlib.import_module("torch"), size)
+    if asked in ("array", "bytes") and importlib.util.find_spec("numpy") is not None:
+        numpy = importlib.import_module("numpy")
+        if asked == "array" and _DTYPE.fullmatch(str(kind.get("d"))):
+            shape = [int(count) for count in kind["s"]]
+            dtype = numpy.dtype(kind["d"])
+            if all(count >= 0 for count in shape) and _product(shape) * dtype.itemsize == size:
+                array = numpy.empty(shape, dtype, order="F" if kind.get("o") == "F" else "C")
+                return array, _flat(array)
+        array = numpy.empty(size, numpy.uint8)
+        return array, memoryview(array)
     block = bytearray(size)
     return block, memoryview(block)
 
 
-def load(namespace: "dict[str, Any]", header: "dict[str, Any]", pickles: Any, blocks: "list[Any]") -> Loaded:
-    loaded, at, used = Loaded(), 0, 0
-    view = memoryview(pickles)
-    for name, kind, *rest in header["names"]:
-        try:
-            if kind == "module":
-                loaded.values[name] = importlib.import_module(rest[0])
-                continue
-            size, count = rest
-            loaded.values[name] = pickle.loads(view[at : at + size], buffers=blocks[used : used + count])
-            at, used = at + size, used + count
-        except Exception as error:
-            loaded.failed.append({"name": name, "reason": f"{type(error).__name__}: {error}"})
+def _product(shape: list[int]) -> int:
+    total = 1
+    for count in shape:
+        total *= count
+    return total
+
+
+def _flat(array: Any) -> memoryview:
+    whole = array if array.flags.c_contiguous else array.T
+    return memoryview(whole.reshape(-1)).cast("B")
+
+
+class Reader:
+    """The file that the unpickler reads: the received bytes, without another copy of them."""
+
+    def __init__(self, data: Any) -> None:
+        self.view = memoryview(data)
+        self.at = 0
+
+    def read(self, size: int = -1) -> bytes:
+        end = len(self.view) if size < 0 else self.at + size
+        piece = bytes(self.view[self.at : end])
+        self.at += len(piece)
+        return piece
+
+    def readinto(self, buffer: Any) -> int:
+        target = memoryview(buffer).cast("B")
+        piece = self.view[self.at : self.at + target.nbytes]
+        target[: piece.nbytes] = piece
+        self.at += piece.nbytes
+        return piece.nbytes
+
+    def readline(self) -> bytes:
+        data = bytes(self.view[self.at :])
+        end = data.find(b"\n") + 1
+        return self.read(end if end else len(data))
+
+
+class _Finding:
+    """How the unpicklers look up names: our own modules are here under whichever name this place knows them."""
+
+    def find_class(self, module_name: str, name: str) -> Any:
+        for package in _OWN_PACKAGES:
+            if module_name.startswith(package + "."):
+                module_name = __name__.rpartition(".")[0] + module_name[len(package) :]
+        return super().find_class(module_name, name)  # type: ignore[misc]
+
+
+class Unpickler(_Finding, pickle.Unpickler):
+    """The fast one."""
+
+
+def load(namespace: dict[str, Any], header: dict[str, Any], pickles: Any, blocks: list[Any]) -> Loaded:
+    """Read all values, binding functions to ``namespace`` but putting nothing into it."""
+    place = Place(namespace, dict(header.get("sources") or {}))
+    loaded = Loaded(place)
+    loaded.sources = place.sources
+    try:
+        session.surround(place, header.get("session") or {})
+        with at(place):
+            _read(loaded, Unpickler(Reader(pickles), buffers=blocks), header["names"])
+    except BaseException:
+        place.roll_back()
+        raise
+    if loaded.failed:
+        place.roll_back()
     return loaded
 
 
-def commit(namespace: "dict[str, Any]", loaded: Loaded) -> "list[str]":
-    """Put everything into the namespace, or nothing if anything failed."""
+def _read(loaded: Loaded, unpickler: Any, records: list[list[Any]]) -> None:
+    for name, kind in records:
+        try:
+            marker = unpickler.load()
+            value = unpickler.load()
+        except Exception as error:
+            loaded.failed.append({"name": name, "reason": describe(error)})
+            return
+        if marker != [name]:
+            raise StateError("The state that arrived contradicts itself; nothing was restored.")
+        keep(loaded, name, kind, value)
+
+
+def keep(loaded: Loaded, name: str, kind: str, value: Any) -> None:
+    if kind == "name":
+        loaded.values[name] = value
+    elif kind == "output":
+        loaded.outputs[value[0]] = value[1]
+    else:
+        loaded.extras[kind] = value
+
+
+def describe(error: BaseException) -> str:
+    """Why a value can't be rebuilt, for a person."""
+    if isinstance(error, ModuleNotFoundError):
+        return f"the package {error.name} is not installed there"
+    if isinstance(error, MemoryError):
+        return "there is not enough memory for it there"
+    if isinstance(error, StateError):
+        return str(error)
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0][:200]}" if text else type(error).__name__
+
+
+def commit(namespace: dict[str, Any], loaded: Loaded, execution_count: int | None = None) -> list[str]:
+    """Put everything into the namespace, or nothing if anything failed. The names that are there now."""
     if loaded.failed:
         return []
+    for filename, source in loaded.sources.items():
+        # Tracebacks and inspect.getsource then show the cells; no modification time: the disk is not asked.
+        if filename not in linecache.cache:
+            linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
     namespace.update(loaded.values)
+    finishing: list[Callable[[], Any]] = [
+        lambda: session.set_history(namespace, loaded.extras.get("inputs", []), loaded.outputs, execution_count),
+        lambda: loaded.notes.extend(settings.restore(loaded.extras.get("settings", {}))),
+        lambda: session.set_random_states(loaded.extras.get("random", {})),
+    ]
+    for finish in finishing:
+        try:
+            finish()
+        except Exception as error:
+            loaded.place.note(f"The session's surroundings are not quite as they were: {describe(error)}.")
     return list(loaded.values)

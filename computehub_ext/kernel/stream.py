@@ -14,7 +14,8 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from typing import Any, Callable, Iterable, Optional
+from collections.abc import Iterable
+from typing import Any, Callable
 
 from .names import StateError
 
@@ -34,17 +35,17 @@ def as_bytes(buffer: Any) -> memoryview:
 class Outgoing:
     """A stream ready to be sent: pieces of memory in order, their total size and hash."""
 
-    def __init__(self, header: "dict[str, Any]", pickles: "list[Any]", blocks: "list[Any]") -> None:
+    def __init__(self, header: dict[str, Any], pickles: list[Any], blocks: list[Any]) -> None:
         head = json.dumps(header, separators=(",", ":")).encode()
-        self.pieces: "list[memoryview]" = []
+        self.pieces: list[memoryview] = []
         self._frame([head])
         self._frame(pickles)
         for block in blocks:
             self._frame([block])
         self.size = sum(piece.nbytes for piece in self.pieces)
-        self._sha256: Optional[str] = None
+        self._sha256: str | None = None
 
-    def _frame(self, parts: "list[Any]") -> None:
+    def _frame(self, parts: list[Any]) -> None:
         views = [as_bytes(part) for part in parts if len(part)]
         self.pieces.append(memoryview(_LENGTH.pack(sum(view.nbytes for view in views))))
         self.pieces.extend(views)
@@ -75,11 +76,11 @@ class Incoming:
         self._left = size
         self._expected = sha256
         self._digest = hashlib.sha256()
-        self.header: "dict[str, Any]" = {}
+        self.header: dict[str, Any] = {}
         self.pickles: Any = b""
-        self.blocks: "list[Any]" = []
+        self.blocks: list[Any] = []
 
-    def read(self, allocate: "Callable[[dict[str, Any], int], tuple[Any, memoryview]]") -> None:
+    def read(self, allocate: Callable[[dict[str, Any], int], tuple[Any, memoryview]]) -> None:
         """Take in the whole stream. ``allocate(kind, size)`` gives a block's object and its writable memory."""
         head = bytearray(self._length(HEADER_MAX))
         self._fill(memoryview(head))
@@ -99,9 +100,11 @@ class Incoming:
         if self._left:
             raise StateError(f"The state that arrived is {self._left} bytes short; nothing was restored.")
         if self._digest.hexdigest() != self._expected:
-            raise StateError("The state that arrived is not the one that was offered (its hash differs); nothing was restored.")
+            raise StateError(
+                "The state that arrived is not the one that was offered (its hash differs); nothing was restored."
+            )
 
-    def _parse(self, head: bytes) -> "dict[str, Any]":
+    def _parse(self, head: bytes) -> dict[str, Any]:
         try:
             header = json.loads(head)
             if not isinstance(header, dict) or header.get("format") != FORMAT or not isinstance(header["blocks"], list):
@@ -110,7 +113,7 @@ class Incoming:
             raise StateError("The state that arrived can't be read; nothing was restored.") from error
         return header
 
-    def _length(self, at_most: Optional[int] = None) -> int:
+    def _length(self, at_most: int | None = None) -> int:
         prefix = bytearray(_LENGTH.size)
         self._fill(memoryview(prefix))
         (length,) = _LENGTH.unpack(prefix)

@@ -18,7 +18,7 @@ import stat
 import struct
 import threading
 import time
-from typing import Any, Optional
+from typing import Any
 
 from .capture import capture
 from .names import Keep, StateError
@@ -35,18 +35,18 @@ _TICKET_BYTES_MAX = 4096
 # The kernel's limit for a socket's path is 108 bytes with its end; longer ones go through /proc.
 _SOCKET_PATH_MAX = 100
 
-_open_offers: "dict[str, _Offer]" = {}
+_open_offers: dict[str, _Offer] = {}
 
 
 def offer(
-    namespace: "dict[str, Any]",
+    namespace: dict[str, Any],
     keep: Keep = "all",
     ticket: str = "",
-    directory: Optional[str] = None,
+    directory: str | None = None,
     *,
-    target_python: Optional[str] = None,
+    target_python: str | None = None,
     timeout_seconds: float = OFFER_TIMEOUT_SECONDS,
-) -> "dict[str, Any]":
+) -> dict[str, Any]:
     """Capture the namespace and serve it to one connection that shows the ticket.
 
     Parameters
@@ -80,7 +80,7 @@ def offer(
     return manifest
 
 
-def withdraw(address: Optional[str] = None) -> int:
+def withdraw(address: str | None = None) -> int:
     """End the offer at this address, or all of them, and free the memory that they hold. How many there were."""
     chosen = [one for key, one in list(_open_offers.items()) if address in (None, key)]
     for one in chosen:
@@ -88,7 +88,7 @@ def withdraw(address: Optional[str] = None) -> int:
     return len(chosen)
 
 
-def fetch(namespace: "dict[str, Any]", manifest: "dict[str, Any]", ticket: str) -> "dict[str, Any]":
+def fetch(namespace: dict[str, Any], manifest: dict[str, Any], ticket: str) -> dict[str, Any]:
     """Receive the offered state, verify size and hash, then restore it, all or nothing.
 
     Returns
@@ -104,7 +104,7 @@ def fetch(namespace: "dict[str, Any]", manifest: "dict[str, Any]", ticket: str) 
         incoming.read(allocate)
     incoming.verify()
     loaded = load(namespace, incoming.header, incoming.pickles, incoming.blocks)
-    restored = commit(namespace, loaded)
+    restored = commit(namespace, loaded, manifest.get("execution_count"))
     return {
         "restored": restored,
         "failed": loaded.failed,
@@ -186,7 +186,7 @@ def _exactly(connection: Any, count: int) -> bytes:
     return data
 
 
-def _listen(directory: Optional[str]) -> "tuple[Any, str]":
+def _listen(directory: str | None) -> tuple[Any, str]:
     if directory is None:
         listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         listening.bind(("127.0.0.1", 0))
@@ -220,7 +220,7 @@ class _short:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.folder: Optional[int] = None
+        self.folder: int | None = None
 
     def __enter__(self) -> str:
         if len(os.fsencode(self.path)) <= _SOCKET_PATH_MAX:
