@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
+from psycopg import sql
+from sqlalchemy.engine import make_url
 
 START_SECONDS_MAX = 60
 
@@ -31,17 +33,23 @@ class PostgresCluster:
     def url(self, database: str = "postgres") -> str:
         return f"postgresql+psycopg://postgres@/{database}?host={self.folder}"
 
-    def new_database(self) -> str:
-        """Create an empty database and return its URL."""
+    def new_database(self, template: str | None = None) -> str:
+        """Create a database, empty or a copy of the one at the URL ``template``, and return its URL."""
         name = f"test_{uuid.uuid4().hex[:12]}"
+        source = make_url(template).database if template else None
         with self._connected() as connection:
-            connection.execute(f'CREATE DATABASE "{name}"')  # type: ignore[call-overload]
+            if source:
+                create = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(source))
+            else:
+                create = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name))
+            connection.execute(create)
         return self.url(name)
 
     def drop_database(self, url: str) -> None:
-        name = url.rpartition("/")[0].rpartition("/")[2] if url.count("?") == 0 else url.split("@/")[1].split("?")[0]
+        name = make_url(url).database
+        assert name
         with self._connected() as connection:
-            connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')  # type: ignore[call-overload]
+            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
     def _connected(self) -> psycopg.Connection[tuple[object, ...]]:
         return psycopg.connect(host=str(self.folder), user="postgres", dbname="postgres", autocommit=True)
@@ -58,8 +66,14 @@ def find_program(name: str) -> str:
 
 
 @contextlib.contextmanager
-def postgres_cluster() -> Iterator[PostgresCluster]:
-    """Make, start and in the end remove a PostgreSQL cluster. Run by root, it runs as the user ``postgres``."""
+def postgres_cluster(*, durable: bool = True) -> Iterator[PostgresCluster]:
+    """Make, start and in the end remove a PostgreSQL cluster. Run by root, it runs as the user ``postgres``.
+
+    Parameters
+    ----------
+    durable:
+        Whether commits wait for the disk, as they do in production.
+    """
     initdb, postgres = find_program("initdb"), find_program("postgres")
     folder = Path(tempfile.mkdtemp(prefix="computehub-pg-", dir="/tmp"))  # short: a socket's path has 107 bytes
     owner = {}
@@ -77,6 +91,8 @@ def postgres_cluster() -> Iterator[PostgresCluster]:
             **owner,  # type: ignore[call-overload]
         )
         settings = {"listen_addresses": "", "unix_socket_directories": str(folder), "max_connections": "60"}
+        if not durable:
+            settings |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
         with log.open("wb") as output:
             server = subprocess.Popen(
                 [postgres, "-D", data, *(part for item in settings.items() for part in ("-c", "=".join(item)))],

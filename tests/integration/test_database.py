@@ -275,7 +275,7 @@ def test_requests_that_wait_share_a_commit(database: Database) -> None:
     entered, go_on = threading.Event(), threading.Event()
     assert database._writer is not None
     serve_group = database._writer._serve_group
-    database._writer._serve_group = lambda *arguments: commits.append(1) or serve_group(*arguments)  # type: ignore
+    database._writer._serve_group = lambda *arguments: commits.append(1) or serve_group(*arguments)  # type: ignore[method-assign, func-returns-value]
 
     def hold_up(unit: Unit) -> None:
         entered.set()

@@ -1,7 +1,7 @@
 """The one chain of migrations, driven in process: no ini file, no second way to name the database.
 
-A new revision: change the tables in a wing's ``store.py``, then ``make migration NAME="why"`` or write the file by hand
-beside the others in ``versions/``. Tests upgrade a database from the first revision and compare it with ``metadata``.
+A new revision: change the tables in a wing's ``store.py``, run ``python scripts/migration.py "why"``, and read what it
+wrote. Tests upgrade an empty database and compare it with ``metadata``, on both kinds of database.
 """
 
 from __future__ import annotations
