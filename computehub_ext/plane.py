@@ -96,6 +96,7 @@ class LazyPlane:
             # Its server may have stopped; whoever gets the lock now runs the control plane.
             if self._plane is plane:
                 self._plane = self._opening = None
+                await plane.close(end_leases=False)
             plane = await asyncio.shield(self.open_soon())
             return await getattr(plane, name)(*args, **kwargs)
 
@@ -107,6 +108,7 @@ class LazyPlane:
                 await self._opening
         if self._server is not None:
             self._server.stop()
+            await self._server.close_all_connections()
         if self._plane is not None:
             plane, self._plane, self._is_ours = self._plane, None, False
             await plane.close(end_leases=end_leases)
@@ -202,7 +204,8 @@ def _open_embedded(
     from computehub_ext.pools import simulated as simulated_pools
 
     database = Database(database_url)
-    database.migrate(); database.create_all()
+    database.migrate()
+    database.create_all()
     backend = LocalBackend(state_dir, standby_count=warm_kernels)
     plane = ControlPlane(
         database=database,

@@ -14,7 +14,7 @@ from computehub_ext.core.database import Unit
 from computehub_ext.core.errors import Forbidden
 from computehub_ext.leases import service as leases
 from computehub_ext.leases import store as lease_store
-from computehub_ext.leases.model import EndReason
+from computehub_ext.leases.model import EndReason, Order
 from computehub_ext.leases.operator import KernelRequest
 from computehub_ext.people.model import ApprovalWanted, Person
 
@@ -92,9 +92,13 @@ class NotebookCalls(Edge):
     async def report_activity(self, kernel_id: str, busy: bool) -> None:
         await self._write(lambda unit, now: leases.report_activity(unit, kernel_id=kernel_id, busy=busy, now=now))
 
-    async def orders(self) -> list[Json]:
-        orders = await self._write(lambda unit, now: leases.take_orders(unit, settings=self.settings, now=now))
-        return [views.order(order) for order in orders]
+    async def orders(self, kernel_ids: list[str]) -> list[Json]:
+        """What is due for these kernels; each server asks for its own, since a warning is handed out once."""
+
+        def take(unit: Unit, now: datetime) -> list[Order]:
+            return leases.take_orders(unit, kernel_ids=set(kernel_ids), settings=self.settings, now=now)
+
+        return [views.order(order) for order in await self._write(take)] if kernel_ids else []
 
     async def lease_of_kernel(self, kernel_id: str) -> Json | None:
         def view(unit: Unit, now: datetime) -> Json | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -418,11 +419,13 @@ def report_activity(unit: Unit, *, kernel_id: str, busy: bool, now: datetime) ->
     store.save_lease(unit, replace(lease, busy=busy, last_activity_at=now, warned=warned))
 
 
-def take_orders(unit: Unit, *, settings: Settings, now: datetime) -> list[Order]:
-    """What is due for the running leases. A warning is handed out once."""
+def take_orders(unit: Unit, *, kernel_ids: Collection[str], settings: Settings, now: datetime) -> list[Order]:
+    """What is due for the running leases of these kernels. A warning is handed out once."""
     orders: list[Order] = []
     warnings = {OrderKind.IDLE_WARNING, OrderKind.ENDING_10, OrderKind.ENDING_2}
     for lease in store.in_states(unit, [LeaseState.RUNNING]):
+        if lease.kernel_id not in kernel_ids:
+            continue
         due = due_orders(lease, now, settings)
         told = {order.kind for order in due if order.kind in warnings}
         if told:

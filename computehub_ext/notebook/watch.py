@@ -71,7 +71,7 @@ class Watch:
 
     async def look(self) -> None:
         """Read the orders once, and carry them out."""
-        for order in await self._manager.plane.orders():
+        for order in await self._manager.plane.orders(list(self._leased)):
             kernel = self._leased.get(order["kernel_id"])
             if kernel is not None:
                 self.obey(kernel, order)

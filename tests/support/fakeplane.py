@@ -187,7 +187,7 @@ class FakePlane:
     async def report_activity(self, kernel_id: str, busy: bool) -> None:
         self.reported.append((kernel_id, busy))
 
-    async def orders(self) -> list[Any]:
+    async def orders(self, kernel_ids: list[str]) -> list[Any]:
         orders, self.pending_orders = self.pending_orders, []
         return orders
 

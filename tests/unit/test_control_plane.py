@@ -187,7 +187,7 @@ def test_orders_come_in_time_and_warnings_once(hub: Plane) -> None:
     hub.report_activity("k1", busy=True)
     told = []
     for _ in range(60):
-        told += [(order["kind"]) for order in hub.orders()]
+        told += [(order["kind"]) for order in hub.orders(["k1"])]
         hub.tick(minutes=1)
     assert told == ["ending_10", "ending_2", "closing"]
 
@@ -196,15 +196,15 @@ def test_idle_time_counts_from_the_last_cell(hub: Plane) -> None:
     hub.running(idle_timeout_seconds=600)
     hub.report_activity("k1", busy=True)
     hub.clock.advance(minutes=30)
-    assert hub.orders() == []
+    assert hub.orders(["k1"]) == []
     hub.report_activity("k1", busy=False)
     hub.clock.advance(minutes=8)
-    assert [order["kind"] for order in hub.orders()] == ["idle_warning"]
+    assert [order["kind"] for order in hub.orders(["k1"])] == ["idle_warning"]
     hub.report_activity("k1", busy=False)
     hub.clock.advance(minutes=9)
-    assert [order["kind"] for order in hub.orders()] == ["idle_warning"]
+    assert [order["kind"] for order in hub.orders(["k1"])] == ["idle_warning"]
     hub.clock.advance(minutes=1)
-    assert [order["kind"] for order in hub.orders()] == ["idle_release"]
+    assert [order["kind"] for order in hub.orders(["k1"])] == ["idle_release"]
 
 
 def test_an_idle_time_out_of_bounds_is_refused(hub: Plane) -> None:

@@ -1,0 +1,127 @@
+"""One control plane on a database: a second server is its client, and takes over when the first is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import stat
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from computehub_ext.client.remote import RemotePlane
+from computehub_ext.core.errors import Forbidden, IdempotencyMismatch, NotFound, Unavailable
+from computehub_ext.core.replayed import Replayed
+from computehub_ext.core.settings import Settings
+from computehub_ext.plane import LazyPlane, Opened, PlaneLock, open_plane
+from tests.support.plane import CREDIT, browser, kernel
+
+SLOT = {"model": "T4", "when": "tomorrow 14:00", "time_zone": "UTC", "duration_seconds": 3600}
+
+Opener = Callable[[], Opened]
+
+
+@pytest.fixture
+def opener(tmp_path: Path) -> Opener:
+    def open_it() -> Opened:
+        return open_plane(
+            database_url=f"sqlite:///{tmp_path / 'data' / 'computehub.sqlite'}",
+            state_dir=tmp_path / "state",
+            settings=Settings(),
+            identity="person",
+            simulated="always",
+            warm_kernels=0,
+            tick_seconds=60,
+        )
+
+    return open_it
+
+
+@pytest.fixture
+async def first(opener: Opener) -> AsyncIterator[LazyPlane]:
+    plane = LazyPlane(opener, logging.getLogger("first"))
+    await plane.open_soon()
+    yield plane
+    await plane.close(end_leases=True)
+
+
+async def test_the_second_server_sees_the_same_books(first: LazyPlane, opener: Opener) -> None:
+    second = LazyPlane(opener, logging.getLogger("second"))
+    booked = await first.book(browser(), "b1", **SLOT)
+    assert isinstance(second._plane or (await second.open_soon()), RemotePlane)
+    assert await second.booking(browser(), booked["id"]) == booked
+    assert (await second.me(browser()))["balance"]["held_microcredits"] == CREDIT
+    await second.close(end_leases=False)
+
+
+async def test_refusals_and_repeats_cross_the_socket_as_they_are(first: LazyPlane, opener: Opener) -> None:
+    second = LazyPlane(opener, logging.getLogger("second"))
+    booked = await second.book(browser(), "b1", **SLOT)
+    assert not isinstance(booked, Replayed)
+    again = await second.book(browser(), "b1", **SLOT)
+    assert isinstance(again, Replayed)
+    with pytest.raises(IdempotencyMismatch):
+        await second.book(browser(), "b1", **{**SLOT, "model": "V100"})
+    with pytest.raises(NotFound) as refusal:
+        await second.booking(browser("bob"), booked["id"])
+    assert refusal.value.details == {"booking_id": booked["id"]}
+    with pytest.raises(Forbidden):
+        await second.set_allowance(kernel(), 1)
+    await second.close(end_leases=False)
+
+
+async def test_the_second_server_takes_over_when_the_first_is_gone(opener: Opener) -> None:
+    first, second = (LazyPlane(opener, logging.getLogger(name)) for name in ("first", "second"))
+    await first.open_soon()
+    await second.me(browser())
+    await first.close(end_leases=True)
+    assert (await second.me(browser()))["balance"]["available_microcredits"] == 10 * CREDIT
+    assert not isinstance(second._plane, RemotePlane)
+    await second.close(end_leases=True)
+
+
+async def test_the_socket_is_the_owners_alone_and_offers_no_inside(first: LazyPlane, tmp_path: Path) -> None:
+    socket_path = tmp_path / "state" / f"plane-{os.getpid()}.sock"
+    assert stat.S_IMODE(socket_path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(socket_path.parent.stat().st_mode) == 0o700
+    transport = httpx.AsyncHTTPTransport(uds=str(socket_path))
+    async with httpx.AsyncClient(transport=transport, base_url="http://control-plane") as http:
+        for inside in ("_write", "close", "open", "nothing", "__init__"):
+            answer = await http.post(f"/{inside}", json={"args": [], "kwargs": {}})
+            assert answer.status_code == 404, inside
+
+
+def test_a_lock_is_held_once_and_let_go_with_its_holder(tmp_path: Path) -> None:
+    lock = PlaneLock(tmp_path / "a.lock", tmp_path / "a.sock")
+    with pytest.raises(Unavailable) as refusal:
+        PlaneLock(tmp_path / "a.lock", tmp_path / "b.sock")
+    assert refusal.value.details["socket"] == str(tmp_path / "a.sock")
+    lock.release()
+    lock.release()
+    PlaneLock(tmp_path / "a.lock", tmp_path / "b.sock").release()
+
+
+async def test_calls_that_come_while_it_opens_wait_for_it(opener: Opener) -> None:
+    plane = LazyPlane(opener, logging.getLogger("first"))
+    answers = await asyncio.gather(*(plane.me(browser()) for _ in range(5)))
+    assert {answer["balance"]["posted_microcredits"] for answer in answers} == {10 * CREDIT}
+    await plane.close(end_leases=True)
+
+
+async def test_an_opening_that_failed_is_tried_again(opener: Opener) -> None:
+    tries = []
+
+    def at_second_try() -> Opened:
+        tries.append(1)
+        if len(tries) == 1:
+            raise Unavailable("the disk is away")
+        return opener()
+
+    plane = LazyPlane(at_second_try, logging.getLogger("first"))
+    with pytest.raises(Unavailable, match="the disk is away"):
+        await plane.me(browser())
+    assert await plane.me(browser())
+    await plane.close(end_leases=True)
