@@ -67,13 +67,11 @@ class ComputeHubKernelManager(AsyncMappingKernelManager):
         self._background: set[asyncio.Task[Any]] = set()
         self.saved = SavedKernels(Path(self.state_dir))
         self.carrier = Carrier(Path(self.state_dir) / "transfers")
-        self.greeting_code = ""
 
     def join(self, plane: Any, switches: Any) -> None:
         """Learn of the control plane; from here on kernels can move."""
         self.plane = plane
         self.watch = Watch(self, switches)
-        self.greeting_code = greeting()
 
     async def part(self, *, end_leases: bool) -> None:
         """Let go of leased kernels before the control plane closes, or end them."""
@@ -145,8 +143,8 @@ class ComputeHubKernelManager(AsyncMappingKernelManager):
 
     async def greet(self, line: Any) -> None:
         """Bring %gpu into a kernel that has just started."""
-        if self.greeting_code:
-            await line.run(self.greeting_code)
+        if self.plane is not None:
+            await line.evaluate(*greeting())
 
     async def _async_shutdown_kernel(self, kernel_id: str, now: bool = False, restart: bool = False) -> None:
         self._check_kernel_id(kernel_id)
@@ -372,6 +370,12 @@ class ComputeHubKernelManager(AsyncMappingKernelManager):
         if not self._initialized_culler:
             self.initialize_culler()
         self.log.info("Found the leased kernel %s again", kernel_id)
+
+    async def shutdown_all(self, now: bool = False) -> None:
+        await super()._async_shutdown_all(now=now)
+        if self.watch is not None:
+            await self.watch.stop()
+        self.saved.close()
 
     async def _let_go(self, kernel_id: str, kernel: SwitchableKernelManager) -> None:
         if kernel.switch is not None:

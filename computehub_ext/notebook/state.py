@@ -19,15 +19,16 @@ _DUMPS = "__import__('json').dumps"
 _SHELL = "__import__('IPython').get_ipython()"
 
 
-def greeting() -> str:
-    """Code that brings our package and %gpu into a kernel."""
+def greeting() -> tuple[str, ...]:
+    """Expressions that bring our package and %gpu into a kernel."""
     from computehub_ext.kernel import bundle
 
-    return f"{bundle.source()}{_load()}"
+    return bundle.source().strip(), "__import__('_computehub.magic', fromlist=['load']).load()"
 
 
-def _load() -> str:
-    return "__import__('_computehub.magic', fromlist=['load']).load()\n"
+def counting_on(execution_count: int) -> str:
+    """An expression that goes on counting cells where the kernel before stopped."""
+    return f"setattr({_SHELL}, 'execution_count', {int(execution_count)})"
 
 
 class Carrier:
@@ -45,10 +46,6 @@ class Carrier:
     async def counted(self, line: Line) -> int:
         """The number of the kernel's next cell."""
         return int(await line.ask(f"{_DUMPS}({_SHELL}.execution_count)"))
-
-    async def count_on(self, line: Line, execution_count: int) -> None:
-        """Go on counting cells where the kernel before stopped."""
-        await line.run(f"setattr({_SHELL}, 'execution_count', {int(execution_count)})")
 
     async def preview(self, line: Line, keep: Keep) -> dict[str, Any]:
         answer: dict[str, Any] = await line.ask(self._call("preview", _namespace(), _kept(keep)), CAPTURE_SECONDS)

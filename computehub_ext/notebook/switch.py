@@ -23,7 +23,7 @@ from computehub_ext.core.ids import new_id
 from computehub_ext.notebook.code import Line
 from computehub_ext.notebook.kernel import Staged, SwitchableKernelManager
 from computehub_ext.notebook.places import CpuPlace, LeasedPlace, Place
-from computehub_ext.notebook.state import Carrier, Keep
+from computehub_ext.notebook.state import Carrier, Keep, counting_on
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ class _Prepared:
 
     place: Place
     line: Line
-    python: str = ""
+    staged: Staged | None = None
 
 
 @dataclass(eq=False)
@@ -124,8 +124,6 @@ class Switch:
         self._new: asyncio.Task[_Prepared] | None = None
         self._manifest: dict[str, Any] | None = None
         self._ticket = ""
-        self._execution_count: int | None = None
-        self._staged: Staged | None = None
         self._restored: dict[str, Any] | None = None
         self._problems: list[dict[str, str]] = []
         self._task: asyncio.Task[None] | None = None
@@ -283,7 +281,7 @@ class Switch:
     # -- steps ---------------------------------------------------------------------------------------------------------
 
     async def _prepare(self) -> _Prepared:
-        """Start the new kernel and bring our code into it: begun at once, beside the waiting."""
+        """Start the new kernel, bring our code into it and connect everybody: begun at once, beside the waiting."""
         provisioner = self.kernel.provisioner
         if self.to_gpu:
             assert self.lease is not None
@@ -291,22 +289,30 @@ class Switch:
             place: Place = await provisioner.new_leased_place(self.lease["id"])
         else:
             place = await provisioner.new_cpu_place()
-        line = Line(self.kernel.context, place.connection_info, self.kernel.session)
+        new = _Prepared(place, Line(self.kernel.context, place.connection_info, self.kernel.session))
+        work = [asyncio.ensure_future(self._greet(new)), asyncio.ensure_future(self.kernel.stage(place, new.line))]
         try:
-            await self._greet(place, line)
+            _, new.staged = await asyncio.gather(*work)
         except BaseException:
-            line.close()
+            for task in work:
+                task.cancel()
+            await asyncio.wait(work)
+            if not work[1].cancelled() and work[1].exception() is None:
+                work[1].result().close()
+            new.line.close()
             await place.end()
             raise
-        return _Prepared(place, line, getattr(place, "python_version", ""))
+        return new
 
-    async def _greet(self, place: Place, line: Line) -> None:
-        greeting = asyncio.ensure_future(self.kernel.parent.greet(line))
-        while not (await asyncio.wait({greeting}, timeout=1.0))[0]:
-            if await place.poll() is not None:  # it will never answer
-                greeting.cancel()
-                raise BackendError(place.died or "The new kernel ended before it was ready.")
-        greeting.result()
+    async def _greet(self, new: _Prepared) -> None:
+        greeting = asyncio.ensure_future(self.kernel.parent.greet(new.line))
+        try:
+            while not (await asyncio.wait({greeting}, timeout=1.0))[0]:
+                if await new.place.poll() is not None:  # it will never answer
+                    raise BackendError(new.place.died or "The new kernel ended before it was ready.")
+            greeting.result()
+        finally:
+            greeting.cancel()
 
     async def _wait(self) -> None:
         await self.kernel.traffic.until_idle()
@@ -315,17 +321,13 @@ class Switch:
 
     async def _await_new(self) -> None:
         assert self._new is not None
-        if self.request.keep == "none" and self._execution_count is None:
+        if self.request.keep == "none":
             counted = asyncio.ensure_future(self._carrier.counted(self._line))
-            try:
-                await asyncio.wait({self._new, counted}, return_when=asyncio.FIRST_EXCEPTION)
-            finally:
-                counted.add_done_callback(_seen)
-            new = await self._new
-            self._execution_count = await counted
-            await asyncio.gather(self._carrier.count_on(new.line, self._execution_count), self._stage())
-            return
-        await asyncio.shield(self._new)
+            counted.add_done_callback(_seen)
+            new = await asyncio.shield(self._new)
+            await new.line.evaluate(counting_on(await counted))
+        else:
+            await asyncio.shield(self._new)
 
     async def _check(self) -> None:
         """Find out what can't come along before anything is billed, and go on only if that was agreed to."""
@@ -356,18 +358,18 @@ class Switch:
 
     async def _capture(self) -> None:
         assert self._new is not None and self.lease is not None
-        new = await self._new
+        new = await asyncio.shield(self._new)
         granted = await self.kernel.plane.transfer_ticket(
             lease_id=self.lease["id"], source_kernel_id=self.kernel.kernel_id
         )
         self._ticket = granted["ticket"]
-        offering = self._carrier.offer(self._line, self.request.keep, self._ticket, new.python or None)
-        self._manifest, _ = await asyncio.gather(offering, self._stage())
+        python = getattr(new.place, "python_version", None)
+        self._manifest = await self._carrier.offer(self._line, self.request.keep, self._ticket, python or None)
         self._judge(self._manifest.get("lost", []), [] if self.request.accept_loss else self._problems)
 
     async def _restore(self) -> None:
         assert self._new is not None and self._manifest is not None
-        new = await self._new
+        new = await asyncio.shield(self._new)
         self._restored = await self._carrier.fetch(new.line, self._manifest, self._ticket)
         failed = self._restored.get("failed", [])
         if failed:
@@ -377,36 +379,31 @@ class Switch:
             )
         count = self._manifest.get("execution_count")
         if count is not None:
-            await self._carrier.count_on(new.line, int(count))
+            await new.line.evaluate(counting_on(count))
 
     async def _verify(self) -> None:
         """Hold the new kernel against what was promised, and begin to pay for it."""
         assert self._new is not None
-        new = await self._new
+        new = await asyncio.shield(self._new)
         if self._manifest is not None and self._restored is not None:
             missing = set(self._manifest["names"]) - set(self._restored["restored"])
             if missing:
                 raise BackendError(f"The new kernel lacks {', '.join(sorted(missing)[:5])}.", missing=sorted(missing))
         if not self.to_gpu and await new.place.poll() is not None:
             raise BackendError(new.place.died or "The new kernel ended before the notebook could move.")
-        await self._stage()
+        assert new.staged is not None
+        await self.kernel.complete(new.staged)
         if self.to_gpu:
             assert self.lease is not None
             self.lease = await self.kernel.plane.lease_running(lease_id=self.lease["id"])
 
-    async def _stage(self) -> None:
-        assert self._new is not None
-        new = await self._new
-        if self._staged is None:
-            self._staged = await self.kernel.stage(new.place, new.line)
-        else:
-            await self.kernel.complete(self._staged)
-
     async def _swap(self) -> None:
-        assert self._staged is not None
-        await self.kernel.complete(self._staged)  # a browser that came while the variables were on their way
-        before = self.kernel.commit(self._staged, keep_old=self.to_gpu)
-        self._staged = None
+        assert self._new is not None
+        new = await asyncio.shield(self._new)
+        assert new.staged is not None
+        await self.kernel.complete(new.staged)  # for a browser that came at the last moment
+        before = self.kernel.commit(new.staged, keep_old=self.to_gpu)
+        new.staged = None
         lost = (self._manifest or {}).get("lost", [])
         restored = self._restored or {}
         seconds = (datetime.now(UTC) - self._started_at).total_seconds()
@@ -481,13 +478,13 @@ class Switch:
         if self._manifest is not None and self.kernel.line is not None:
             with suppress(ComputeHubError):
                 await self._carrier.withdraw(self._line, self._manifest)
-        if self._staged is not None:
-            self._staged.close()
         if self._new is not None:
             self._new.cancel()
             await asyncio.wait({self._new})
             if not self._new.cancelled() and self._new.exception() is None:
                 new = self._new.result()
+                if new.staged is not None:
+                    new.staged.close()
                 new.line.close()
                 if isinstance(new.place, CpuPlace):
                     await new.place.end()
