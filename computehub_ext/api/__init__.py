@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 def register(app: ComputeHub) -> None:
     """Put the API into the server of ``app``. Called before any request, and before the control plane is open."""
-    from computehub_ext.api import identity, routes
+    from computehub_ext.api import events, identity, routes
     from computehub_ext.core.ratelimit import DEFAULT_RATE_LIMITS
 
     server = app.serverapp
@@ -23,3 +23,6 @@ def register(app: ComputeHub) -> None:
         identity=identity.Identity(who, admins=app.admin_users),
         rate_limits=getattr(app, "rate_limits", DEFAULT_RATE_LIMITS),
     )
+    bus = events.Events(server.event_logger)
+    server.web_app.settings["computehub_events"] = bus
+    app.plane.on_open(lambda plane: bus.follow(plane.listen) if hasattr(type(plane), "listen") else None)

@@ -18,6 +18,7 @@ from computehub_ext.client.notebooks import NotebookCalls
 from computehub_ext.client.people import PeopleCalls
 from computehub_ext.core.clock import Clock
 from computehub_ext.core.database import Database
+from computehub_ext.core.outbox import Listener
 from computehub_ext.core.settings import Settings
 from computehub_ext.leases.model import EndReason
 from computehub_ext.pools import service as pools
@@ -62,6 +63,10 @@ class ControlPlane(PeopleCalls, BookingCalls, LeaseCalls, NotebookCalls):
         self._database.read(lambda unit: bookings.load_calendar(unit, self._calendar, now=now))
         self._operator.reconcile(after_restart=True)
         self._operator.tick()
+
+    def listen(self, listener: Listener) -> None:
+        """Tell ``listener`` each event after its commit, from a thread of the database's."""
+        self._database.listen(listener)
 
     def start_ticking(self) -> None:
         self._ticker = asyncio.ensure_future(self._tick_forever())
