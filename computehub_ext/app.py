@@ -13,9 +13,10 @@ from typing import Any, cast
 
 from jupyter_core.paths import jupyter_data_dir, jupyter_runtime_dir
 from jupyter_server.extension.application import ExtensionApp
-from traitlets import Bool, Enum, Float, Int, List, TraitError, Unicode, default, validate
+from traitlets import Bool, Dict, Enum, Float, Int, List, TraitError, Unicode, default, validate
 
 from computehub_ext.core.credits import MICROCREDITS_PER_CREDIT
+from computehub_ext.core.ratelimit import DEFAULT_RATE_LIMITS, RateLimits
 from computehub_ext.core.settings import Settings
 from computehub_ext.plane import LazyPlane, Opened, open_plane
 
@@ -95,6 +96,13 @@ class ComputeHub(ExtensionApp):
         help="""GPU kernels kept started for the next lease, so that it begins at once. Nobody is billed for them; each
         takes about 70 MiB of memory. 0 keeps none.""",
     ).tag(config=True)
+    rate_limits = Dict(
+        key_trait=Unicode(),
+        value_trait=Unicode(),
+        help="""How often one person may ask, by class of route: ``read``, ``write``, and both as ``kernel-read`` and
+        ``kernel-write`` from notebooks, like ``120/minute``. Who asks more often is told when to come back. A class
+        that is not named has no limit.""",
+    ).tag(config=True)
     end_leases_on_stop = Bool(
         False,
         help="""What stopping the server does to running leases: False lets kernels and bills go on, for a restart;
@@ -108,6 +116,18 @@ class ComputeHub(ExtensionApp):
     @default("state_dir")
     def _default_state_dir(self) -> str:
         return str(Path(jupyter_runtime_dir()) / "computehub")
+
+    @default("rate_limits")
+    def _default_rate_limits(self) -> dict[str, str]:
+        return dict(DEFAULT_RATE_LIMITS)
+
+    @validate("rate_limits")
+    def _limits_can_be_read(self, proposal: Any) -> dict[str, str]:
+        try:
+            RateLimits(proposal["value"])
+        except ValueError as error:
+            raise TraitError(f"ComputeHub.rate_limits: {error}.") from error
+        return cast(dict[str, str], proposal["value"])
 
     @validate("closing_reserve_seconds")
     def _reserve_fits(self, proposal: Any) -> int:

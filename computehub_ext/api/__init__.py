@@ -11,7 +11,6 @@ if TYPE_CHECKING:
 def register(app: ComputeHub) -> None:
     """Put the API into the server of ``app``. Called before any request, and before the control plane is open."""
     from computehub_ext.api import events, identity, routes
-    from computehub_ext.core.ratelimit import DEFAULT_RATE_LIMITS
 
     server = app.serverapp
     assert server is not None, "an extension without its server"
@@ -21,7 +20,7 @@ def register(app: ComputeHub) -> None:
         server.base_url,
         plane=app.plane,
         identity=identity.Identity(who, admins=app.admin_users),
-        rate_limits=getattr(app, "rate_limits", DEFAULT_RATE_LIMITS),
+        rate_limits=app.rate_limits,
     )
     bus = events.Events(server.event_logger)
     server.web_app.settings["computehub_events"] = bus
