@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -291,3 +294,75 @@ def test_requests_that_wait_share_a_commit(database: Database) -> None:
             answer.result(10)
     assert len(commits) <= 2
     assert len(database.read(texts)) == 19
+
+
+@pytest.mark.needs("postgresql")
+@pytest.mark.parametrize("database", ["postgres"], indirect=True)
+def test_two_that_looked_before_either_wrote_do_not_both_act_on_it(database: Database) -> None:
+    """Write skew, which no constraint sees: "insert the one row unless it is there", twice at the same moment."""
+    both_looked = threading.Barrier(2)
+    attempts: list[str] = []
+
+    def once_only(unit: Unit, text: str) -> bool:
+        attempts.append(text)
+        there = texts(unit)
+        if attempts.count(text) == 1:
+            both_looked.wait(10)
+        if there:
+            return False
+        add(unit, text)
+        return True
+
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(database.write, lambda unit: once_only(unit, "a"))
+        second = threads.submit(database.write, lambda unit: once_only(unit, "b"))
+        assert sorted([first.result(30), second.result(30)]) == [False, True]
+    assert len(database.read(texts)) == 1
+    assert len(attempts) == 3, "the loser of the race looked again"
+
+
+@pytest.mark.needs("postgresql")
+@pytest.mark.parametrize("database", ["postgres"], indirect=True)
+def test_a_write_that_loses_every_race_gives_up_and_undoes_each_try(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undone: list[int] = []
+    monkeypatch.setattr("computehub_ext.core.database.WRITE_ATTEMPTS_MAX", 3)
+
+    def lose(unit: Unit) -> None:
+        unit.on_rollback(lambda: undone.append(1))
+        unit.connection.exec_driver_sql("DO $$ BEGIN RAISE EXCEPTION 'lost' USING ERRCODE = '40001'; END $$")
+
+    with pytest.raises(Unavailable, match="3 attempts lost a race"):
+        database.write(lose)
+    assert len(undone) == 3
+
+
+@pytest.mark.parametrize("database", ["file"], indirect=True)
+def test_an_event_survives_the_process_that_was_killed_while_telling_it(database: Database) -> None:
+    database.write(lambda unit: unit.emit("note", text="a"))
+    program = (
+        "import os, signal, sys\n"
+        "from computehub_ext.core.database import Database\n"
+        "database = Database(sys.argv[1])\n"
+        "database.listen(lambda event: os.kill(os.getpid(), signal.SIGKILL), in_background=False)\n"
+        "database.deliver()\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", program, str(database.url)], timeout=60, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    heard: list[object] = []
+    database.listen(lambda event: heard.append(event.payload), in_background=False)
+    database.deliver()
+    assert heard == [{"text": "a"}]
+
+
+def test_old_hints_are_swept_away_told_or_not(database: Database, clock: ManualClock) -> None:
+    database.write(lambda unit: unit.emit("note", text="old"))
+    database.deliver()
+    clock.advance(days=2)
+    heard: list[object] = []
+    database.listen(lambda event: heard.append(event.payload["text"]), in_background=False)
+    database.write(lambda unit: unit.emit("note", text="new"))
+    database.deliver()
+    rows = database.read(lambda unit: unit.connection.exec_driver_sql("SELECT payload FROM outbox").scalars().all())
+    assert (heard, rows) == (["old", "new"], ['{"text": "new"}'])
