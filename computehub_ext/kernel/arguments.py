@@ -7,6 +7,7 @@ be right, and end the process.
 from __future__ import annotations
 
 import difflib
+import re
 import shlex
 import textwrap
 from collections.abc import Callable, Sequence
@@ -19,18 +20,19 @@ from .wording import as_microcredits, parse_duration, quoted
 
 KEEP_FORMS = ("all", "none")
 COUNT_MAX = 64
+LINES_MAX = 200
 HELP_WIDTH = 100
 
 
 def _count(text: str, what: str) -> int:
-    if not text.isdigit() or not 1 <= int(text) <= COUNT_MAX:
+    if not re.fullmatch("[0-9]{1,4}", text) or not 1 <= int(text) <= COUNT_MAX:
         raise UsageProblem(f"{what} takes a number of GPUs from 1 to {COUNT_MAX}, not {quoted(text)}")
     return int(text)
 
 
 def _lines(text: str, what: str) -> int:
-    if not text.isdigit() or not 1 <= int(text) <= 200:
-        raise UsageProblem(f"{what} takes a number of lines from 1 to 200, not {quoted(text)}")
+    if not re.fullmatch("[0-9]{1,4}", text) or not 1 <= int(text) <= LINES_MAX:
+        raise UsageProblem(f"{what} takes a number of lines from 1 to {LINES_MAX}, not {quoted(text)}")
     return int(text)
 
 

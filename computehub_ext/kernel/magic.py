@@ -10,6 +10,7 @@ from . import hints
 from .problems import Declined, GpuProblem
 
 NAME = "gpu"
+MATCHER = "computehub.gpu"
 ANSWERS_YES = ("y", "yes")
 
 
@@ -23,11 +24,34 @@ def load(shell: Any = None) -> None:
         return
     magic = Magic(shell)
     shell.register_magic_function(magic, "line", NAME)
-    shell.set_hook("complete_command", magic.complete, str_key="%" + NAME)
+    _load_completion(shell, magic)
     callbacks = getattr(shell.events, "callbacks", {}).get("post_run_cell", [])
     for old in [each for each in callbacks if getattr(each, "computehub", False)]:
         shell.events.unregister("post_run_cell", old)
     shell.events.register("post_run_cell", hints.after_cell)
+
+
+def _load_completion(shell: Any, magic: Magic) -> None:
+    """Complete by a matcher of our own; by the older hook where IPython (before 8.6) has no matchers."""
+    matchers = getattr(shell.Completer, "custom_matchers", None)
+    if matchers is None:
+        shell.strdispatchers["complete_command"].strs.pop("%" + NAME, None)
+        shell.set_hook("complete_command", magic.complete_event, str_key="%" + NAME)
+        return
+    matchers[:] = [each for each in matchers if getattr(each, "matcher_identifier", "") != MATCHER]
+
+    def match(context: Any) -> dict[str, Any]:
+        from IPython.core.completer import SimpleCompletion
+
+        found = magic.complete(context.text_until_cursor)
+        completions = [SimpleCompletion(text, type="keyword") for text in found]
+        # Python's own names have no business in a line of %gpu.
+        return {"completions": completions, "suppress": bool(found), "ordered": True}
+
+    match.matcher_identifier = MATCHER  # type: ignore[attr-defined]
+    match.matcher_api_version = 2  # type: ignore[attr-defined]
+    match.matcher_priority = 200  # type: ignore[attr-defined]
+    matchers.append(match)
 
 
 class Magic:
@@ -55,14 +79,18 @@ class Magic:
             self._desk = _cell_desk(self._shell)
         return self._desk
 
-    def complete(self, *received: Any) -> list[str]:
+    def complete_event(self, *received: Any) -> list[str]:
         """IPython's hook ``complete_command``: called with the event, in some versions behind the shell."""
+        return self.complete(str(received[-1].text_until_cursor))
+
+    def complete(self, line: str) -> list[str]:
+        """What could stand at the cursor, behind the text that stands before it."""
+        stripped = line.lstrip()
+        before = stripped[len("%" + NAME) :]
+        if not stripped.startswith("%" + NAME) or not before[:1].isspace():
+            return []
         from . import completion
 
-        event = received[-1]
-        before = str(event.text_until_cursor).lstrip()[len("%" + NAME) :]
-        if before and not before[0].isspace():
-            return []
         if self._lookup is None:
             self._lookup = completion.Lookup(lambda kind: completion.words_of(kind, _link(timeout_seconds=2.0)))
         hidden = getattr(self._shell, "user_ns_hidden", {})

@@ -25,7 +25,7 @@ _TONES = {
     "error": "var(--jp-error-color1, #d32f2f)",
 }
 _TONE_WORDS = {"warning": "Warning: ", "error": "Not done: "}
-PLAIN_WIDTH_MAX = 48
+PLAIN_WIDTH_MAX = 72
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,9 @@ class Facts:
     pairs: tuple[tuple[str, str], ...]
 
     def plain(self) -> list[str]:
-        width = max([len(name) for name, _ in self.pairs] + [0])
-        return [f"  {name.ljust(width)}  {clean(value, 500)}" for name, value in self.pairs]
+        names = [clean(name) for name, _ in self.pairs]
+        width = max([len(name) for name in names] + [0])
+        return [f"  {name.ljust(width)}  {clean(value, 500)}" for name, (_, value) in zip(names, self.pairs)]
 
     def html(self) -> str:
         head, cell = (
@@ -80,7 +81,9 @@ class Table:
     right: tuple[str, ...] = ()
 
     def plain(self) -> list[str]:
-        cells = [list(self.columns)] + [[clean(cell, PLAIN_WIDTH_MAX) for cell in row] for row in self.rows]
+        cells = [[clean(column) for column in self.columns]] + [
+            [clean(cell, PLAIN_WIDTH_MAX) for cell in row] for row in self.rows
+        ]
         widths = [max(width_of(row[i]) for row in cells) for i in range(len(self.columns))]
         lines = [clean(self.caption)] if self.caption else []
         for number, row in enumerate(cells):

@@ -19,11 +19,11 @@ _SHORT_DURATION = re.compile(
     r"(?:(?P<h>\d+(?:\.\d+)?)\s*h(?:ours?|rs?)?)?\s*"
     r"(?:(?P<m>\d+(?:\.\d+)?)\s*m(?:in(?:ute)?s?)?)?\s*"
     r"(?:(?P<s>\d+(?:\.\d+)?)\s*s(?:ec(?:ond)?s?)?)?$",
-    re.IGNORECASE,
+    re.IGNORECASE | re.ASCII,
 )
 _ISO_DURATION = re.compile(
     r"^P(?:(?P<d>\d+)D)?(?:T(?:(?P<h>\d+(?:\.\d+)?)H)?(?:(?P<m>\d+(?:\.\d+)?)M)?(?:(?P<s>\d+(?:\.\d+)?)S)?)?$",
-    re.IGNORECASE,
+    re.IGNORECASE | re.ASCII,
 )
 _UNIT_SECONDS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 _SIZE_UNITS = ("bytes", "kB", "MB", "GB", "TB")
@@ -63,7 +63,7 @@ def credits_as_typed(amount_microcredits: int) -> str:
 
 def as_microcredits(text: str, what: str) -> int:
     """Read an amount of credits exactly (no float comes near it)."""
-    match = re.match(r"^(\d{1,9})(?:[.](\d{1,6}))?$", text.strip())
+    match = re.match(r"^([0-9]{1,9})(?:[.]([0-9]{1,6}))?$", text.strip())
     if not match:
         raise UsageProblem(
             f"{what} takes an amount of credits such as 2 or 2.5 (at most six decimals), not {quoted(text)}"

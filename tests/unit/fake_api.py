@@ -252,6 +252,7 @@ def serving(api: FakeApi) -> Iterator[FakeApi]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        wbufsize = 65536  # headers and body in one packet, or each answer waits for a delayed acknowledgement
 
         def log_message(self, *_: Any) -> None:
             """A test reads ``api.asked`` instead."""
