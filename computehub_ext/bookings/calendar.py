@@ -12,13 +12,17 @@ buckets only. The database stays the truth: the index is built from it at the st
 from __future__ import annotations
 
 import threading
+import time
 from bisect import bisect_left, bisect_right
+from collections import deque
 from datetime import UTC, datetime, timedelta
 
 from computehub_ext.core.timespan import TimeSpan
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+SETTLE_SECONDS_MAX = 1.0
+LATEST_MAX = 500
 
 
 def _ticks(moment: datetime) -> int:
@@ -90,16 +94,52 @@ class CapacityIndex:
         assert self._width > 0, "a bucket has a length"
         self._buckets: dict[int, _Bucket] = {}
         self._lock = threading.Lock()
+        self._settled = threading.Condition(self._lock)
+        self._unsettled: dict[object, tuple[TimeSpan, int]] = {}
+        self._latest: deque[tuple[float, TimeSpan]] = deque(maxlen=LATEST_MAX)
 
-    def reserve(self, span: TimeSpan, count: int) -> bool:
-        """Take ``count`` devices over ``span`` if they fit at every moment, and say whether they did."""
+    def reserve(self, span: TimeSpan, count: int, *, by: object = None) -> bool:
+        """Take ``count`` devices over ``span`` if they fit at every moment, and say whether they did.
+
+        Parameters
+        ----------
+        by:
+            Stands for the transaction that asks, if it may still fail; its end is told by ``settle``. Where one of
+            another thread is in the way, its end is waited for.
+        """
         assert count > 0, "checked with the person's input"
         start, end = _ticks(span.start_at), _ticks(span.end_at)
+
+        def fits() -> bool:
+            return self._peak(start, end) + count <= self.capacity
+
+        def nobody_else() -> bool:
+            others = (taken for taken, thread in self._unsettled.values() if thread != threading.get_ident())
+            return not any(taken.overlaps(span) for taken in others)
+
         with self._lock:
-            if self._peak(start, end) + count > self.capacity:
+            if by is not None:
+                self._settled.wait_for(lambda: fits() or nobody_else(), SETTLE_SECONDS_MAX)
+            if not fits():
                 return False
             self._change(start, end, count)
+            if by is not None:
+                self._unsettled[by] = (span, threading.get_ident())
             return True
+
+    def settle(self, by: object) -> None:
+        """The transaction ``by`` is over, whichever way."""
+        with self._lock:
+            if by in self._unsettled:
+                self._latest.append((time.monotonic(), self._unsettled.pop(by)[0]))
+            self._settled.notify_all()
+
+    def settled_since(self, monotonic: float, span: TimeSpan) -> bool:
+        """Whether a transaction that took a part of ``span`` ended since then, or goes on."""
+        with self._lock:
+            return any(taken.overlaps(span) for taken, _ in self._unsettled.values()) or any(
+                at >= monotonic and taken.overlaps(span) for at, taken in self._latest
+            )
 
     def add(self, span: TimeSpan, count: int) -> None:
         """Take ``count`` devices over ``span`` whether they fit or not: what the database holds is a fact."""

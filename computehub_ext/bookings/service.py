@@ -253,10 +253,21 @@ def _reserve_first(unit: Unit, calendar: Calendar, found: list[Pool], span: Time
 
 
 def _reserve(unit: Unit, calendar: Calendar, pool_id: str, span: TimeSpan, count: int) -> bool:
-    index = calendar.of(pool_id)
-    if not index.reserve(span, count):
+    index, this = calendar.of(pool_id), object()
+    if not index.reserve(span, count, by=this):
+        # Where transactions run side by side, what is in the way may be newer than this one's view of the books: even
+        # this very request, sent twice. Looked at anew it gets its true answer.
+        begun = store.begun(unit)
+        if begun is not None and index.settled_since(begun, span):
+            store.try_again(unit)
         return False
-    unit.on_rollback(lambda: index.release(span, count))
+
+    def undo() -> None:
+        index.release(span, count)
+        index.settle(this)
+
+    unit.on_rollback(undo)
+    unit.after_commit(lambda: index.settle(this))
     return True
 
 

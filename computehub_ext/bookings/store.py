@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterator
 from datetime import datetime
 from typing import Any
@@ -23,6 +24,7 @@ from sqlalchemy import (
     insert,
     or_,
     select,
+    text,
     update,
 )
 
@@ -150,6 +152,22 @@ def load_resize(unit: Unit, booking_id: str, key: str) -> datetime | None:
     """The end that this key asked for before."""
     query = select(resizes.c.end_at).where(resizes.c.booking_id == booking_id, resizes.c.key == key)
     return unit.connection.execute(query).scalar_one_or_none()
+
+
+def begun(unit: Unit) -> float | None:
+    """When this transaction began, by the monotonic clock; None where there is only one at a time (SQLite)."""
+    if unit.connection.dialect.name != "postgresql":
+        return None
+    # The server's clock may differ from ours, a length of time does not.
+    age = text("SELECT extract(epoch FROM clock_timestamp() - transaction_timestamp())::float8")
+    seconds: float = unit.connection.execute(age).scalar_one()
+    return time.monotonic() - seconds
+
+
+def try_again(unit: Unit) -> None:
+    """Have the database run this transaction once more, as after any race lost to another (PostgreSQL)."""
+    message = "another booking came first"
+    unit.connection.exec_driver_sql(f"DO $$ BEGIN RAISE EXCEPTION '{message}' USING ERRCODE = '40001'; END $$")
 
 
 def _many(unit: Unit, query: Select[Any]) -> Iterator[Booking]:
