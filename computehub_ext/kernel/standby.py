@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hmac
 import json
+import logging
 import os
 import platform
 import socket
@@ -66,6 +67,13 @@ class LeasedKernelApp(IPKernelApp):
     """ipykernel, with all ports bound without a race and, as a standby, with its start-up code left for later."""
 
     is_standby = False
+    environment_at_start: dict[str, str] = dict(os.environ)
+
+    def init_sockets(self) -> None:
+        level = self.log.level
+        self.log.setLevel(logging.ERROR)  # it warns of plain TCP, which here never leaves the machine
+        super().init_sockets()
+        self.log.setLevel(level)
 
     def init_heartbeat(self) -> None:
         self.heartbeat = BoundHeartbeat(zmq.Context(), (self.transport, self.ip, self.hb_port))
@@ -86,12 +94,13 @@ class LeasedKernelApp(IPKernelApp):
         """Become the kernel of a placement. Runs in the main thread, which has run nobody's code yet."""
         environment = request["environment"]
         os.chdir(request["cwd"])
+        # What ipykernel and its libraries have set themselves stays where the placement says nothing of it.
+        own = {name: value for name, value in os.environ.items() if self.environment_at_start.get(name) != value}
         os.environ.clear()
-        os.environ.update(environment)
+        os.environ.update({**own, **environment})
         time.tzset()
         shell: Any = self.shell
         shell.init_environment()
-        os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
         shell.starting_dir = os.getcwd()
         shell.history_manager.dir_hist[:] = [Path.cwd()]  # `_dh` in the namespace is this very list
         if "JPY_SESSION_NAME" in environment:
@@ -196,7 +205,8 @@ def main() -> None:
     with open(version, "w", encoding="ascii") as file:
         file.write(platform.python_version())
     pretend_to_be_launcher(connection_file)
-    app = LeasedKernelApp.instance()
+    # A parent of 1 is never polled for, and keeps ipykernel from explaining itself on a terminal that is not there.
+    app = LeasedKernelApp.instance(parent_handle=1)
     app.initialize(["-f", connection_file, *others])
     app.start()
 

@@ -26,6 +26,7 @@ import os
 import signal
 import sys
 import time
+from typing import NamedTuple
 
 POLL_SECONDS = 1.0
 UNREADABLE_SECONDS_MAX = 30.0
@@ -43,32 +44,39 @@ _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _SECRETS = ("request.json", "connection.json", "adopt.secret", "adopt.sock")
 
 
-def stat_of(pid: int) -> tuple[str, int, int] | None:
-    """Return ``(state, parent pid, start time in ticks since boot)``, or None if there is no such process."""
+class Stat(NamedTuple):
+    state: str
+    parent: int
+    group: int
+    start_time: int
+    """In ticks since boot; it tells a process from a later one with the same pid."""
+
+
+def stat_of(pid: int) -> Stat | None:
+    """Return what ``/proc`` knows of a process, or None if there is no such process."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             # The name, in parentheses, may hold anything, parentheses and spaces too.
             fields = file.read().rpartition(b")")[2].split()
     except OSError:
         return None
-    return fields[0].decode(), int(fields[1]), int(fields[19])
+    return Stat(fields[0].decode(), int(fields[1]), int(fields[2]), int(fields[19]))
 
 
-def descendants(root: int) -> list[int]:
-    """Return the pids below ``root`` that are not zombies, nearest first."""
+def descendants(root: int) -> dict[int, Stat]:
+    """Return the processes below ``root`` that are not zombies, nearest first."""
+    stats: dict[int, Stat] = {}
     below: dict[int, list[int]] = {}
-    alive: set[int] = set()
     for name in os.listdir("/proc"):
         if name.isdigit() and (stat := stat_of(int(name))) is not None:
-            below.setdefault(stat[1], []).append(int(name))
-            if stat[0] not in "ZX":
-                alive.add(int(name))
+            stats[int(name)] = stat
+            below.setdefault(stat.parent, []).append(int(name))
     found, queue = [], [root]
     while queue:
         children = below.get(queue.pop(0), [])
         found += children
         queue += children
-    return [pid for pid in found if pid in alive]
+    return {pid: stats[pid] for pid in found if stats[pid].state not in "ZX"}
 
 
 def oom_kills() -> int:
@@ -115,8 +123,8 @@ class Supervisor:
         write_atomically("kernel.json", _identity(self.kernel_pid))
         _unlink("request.json")
         del request
+        wait = 0.0  # a stop may have been asked for already
         while True:
-            wait = max(0.0, min(POLL_SECONDS, self.paid_until - time.time()))
             taken = signal.sigtimedwait(watched, wait)
             self._reap()
             self._count_oom_kills()
@@ -130,6 +138,7 @@ class Supervisor:
             if self._is_unpaid():
                 return self._end("unpaid", grace_seconds=UNPAID_GRACE_SECONDS)
             self._bound_log()
+            wait = max(0.0, min(POLL_SECONDS, self.paid_until - time.time()))
 
     # Starting
 
@@ -214,8 +223,10 @@ class Supervisor:
             self._wait_for_all(grace_seconds)
         deadline = time.monotonic() + KILL_SECONDS_MAX
         while (left := descendants(os.getpid())) and time.monotonic() < deadline:
-            # Again and again, since a process may have forked between the look and the signal.
+            # Again and again, since a process may have forked between the look and the signal; and to its group, which
+            # the system does in one go, since one that forks and exits all the time is never met under its pid.
             _send(signal.SIGKILL, left)
+            _send_to_groups(signal.SIGKILL, left)
             self._wait_for_all(0.05)
         self._reap()
         exit_code = None if self.kernel_status is None else os.waitstatus_to_exitcode(self.kernel_status)
@@ -234,13 +245,22 @@ class Supervisor:
 
 def _identity(pid: int) -> str:
     stat = stat_of(pid)
-    return json.dumps({"pid": pid, "start_time": 0 if stat is None else stat[2]})
+    return json.dumps({"pid": pid, "start_time": 0 if stat is None else stat.start_time})
 
 
-def _send(number: int, pids: list[int]) -> None:
-    for pid in pids:
+def _send(number: int, processes: dict[int, Stat]) -> None:
+    for pid in processes:
         try:
             os.kill(pid, number)
+        except (ProcessLookupError, PermissionError):
+            pass
+
+
+def _send_to_groups(number: int, processes: dict[int, Stat]) -> None:
+    """Signal the process groups of our descendants: each began below us, so that only descendants are in it."""
+    for group in {stat.group for stat in processes.values()} - {os.getpgrp(), 0, 1}:
+        try:
+            os.killpg(group, number)
         except (ProcessLookupError, PermissionError):
             pass
 

@@ -30,7 +30,7 @@ class KernelTalk:
 
     def __init__(self, connection_info: dict[str, Any]) -> None:
         self.client = BlockingKernelClient()
-        self.client.load_connection_info(dict(connection_info))
+        self.client.load_connection_info(dict(connection_info))  # type: ignore[arg-type]
 
     def __enter__(self) -> KernelTalk:
         self.client.start_channels()

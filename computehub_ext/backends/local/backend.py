@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import sys
 import threading
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from computehub_ext.core.errors import NotFound, NotYetEnded, Refused, SkipPlace
 
@@ -150,7 +152,7 @@ class LocalBackend(Backend):
         deadline = time.monotonic() + self._start_seconds_max
         while True:
             info = directory.connection()
-            if info is not None and directory.is_watched():
+            if info is not None and directory.is_watched() and (command.is_python or _listens(info)):
                 kernel = directory.process("kernel")
                 if kernel is not None:
                     return Placed(
@@ -160,7 +162,7 @@ class LocalBackend(Backend):
                         pid=kernel[0],
                         python_version=directory.python_version(),
                     )
-            elif not directory.is_watched():
+            if not directory.is_watched():
                 raise self._refusal(directory)
             if time.monotonic() > deadline:
                 self.stop(request.placement_id, 0)
@@ -285,6 +287,8 @@ class LocalBackend(Backend):
     # The rest
 
     def health(self) -> Health:
+        if sys.platform != "linux":
+            return Health(False, "Kernels are supervised by means that only Linux has.")
         try:
             free = shutil.disk_usage(self._launcher.state_dir).free
         except OSError as problem:
@@ -323,3 +327,12 @@ class LocalBackend(Backend):
 
     def _lock_for(self, placement_id: str) -> threading.Lock:
         return self._locks[hash(placement_id) % len(self._locks)]
+
+
+def _listens(info: dict[str, Any]) -> bool:
+    """Tell whether a kernel that was told its ports has bound them; our own tells them once it has."""
+    try:
+        with socket.create_connection((info["ip"], info["shell_port"]), timeout=1):
+            return True
+    except OSError:
+        return False

@@ -68,12 +68,21 @@ class Standby:
     is_ready: bool = False
 
     def end(self) -> None:
+        try:
+            self.directory.write("stop", "0")  # found by a supervisor that is only starting, too
+        except OSError:
+            return  # its directory is gone, and its supervisor ends for that
         if (process := self.directory.process("supervisor")) is not None:
-            try:
-                self.directory.write("stop", "0")
-            except OSError:
-                return  # its directory is gone, and its supervisor ends for that
             send(*process, signal.SIGTERM)
+
+    def forget(self, seconds_max: float = 5.0) -> None:
+        """Remove its files once it is gone; a later start removes those of one that takes longer."""
+        deadline = time.monotonic() + seconds_max
+        while self.directory.is_watched():
+            if time.monotonic() > deadline:
+                return
+            time.sleep(0.01)
+        self.directory.remove()
 
 
 def adopt(directory: PlacementDirectory, *, environment: Mapping[str, str], cwd: str, session_key: bytes) -> None:
@@ -161,11 +170,8 @@ class WarmKernels:
             standbys, self._standbys = self._standbys, []
         for standby in standbys:
             standby.end()
-        deadline = time.monotonic() + 5
-        while any(standby.directory.is_watched() for standby in standbys) and time.monotonic() < deadline:
-            time.sleep(0.01)
         for standby in standbys:
-            standby.directory.remove()
+            standby.forget()
 
     # The thread
 
@@ -206,8 +212,8 @@ class WarmKernels:
                 elif age > self.settings.start_seconds_max:
                     self._drop(standby, "it was not ready in time", failed=True)
             elif (mib := self._memory_mib(directory)) > self.settings.memory_mib_max:
-                self._drop(standby, f"it holds {mib:.0f} MiB", failed=True)
                 self._not_before = now + _FAILURE_WAIT_SECONDS_MAX
+                self._drop(standby, f"it holds {mib:.0f} MiB", failed=True)
             elif age > self.settings.age_seconds_max:
                 self._drop(standby, "it is old", failed=False)
         with self._lock:
@@ -266,10 +272,7 @@ class WarmKernels:
         if failed:
             self._note_failure()
         standby.end()
-        deadline = time.monotonic() + 5
-        while standby.directory.is_watched() and time.monotonic() < deadline:
-            time.sleep(0.01)
-        standby.directory.remove()
+        standby.forget()
 
     def _note_failure(self) -> None:
         self._failures += 1
