@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import types
 import warnings
 from typing import Any
 
@@ -70,7 +71,7 @@ def _try(
     carried: list[dict[str, Any]] = []
     try:
         carrier.prepare([namespace[name] for name in names])
-        for name in names:
+        for name in sorted(names, key=lambda name: _rank(namespace[name])):
             value = namespace[name]
             reason = None if standard_stream(value) else refusal(value)
             if reason is None:
@@ -95,10 +96,20 @@ def _try(
             "sources": carrier.sources() if retain else {},
             "session": session.surroundings() if keep != "none" else {},
         }
+        order = {name: index for index, name in enumerate(names)}
+        carried.sort(key=lambda item: order[item["name"]])
+        lost.sort(key=lambda item: order[item["name"]])
         manifest = _manifest(carrier, carried, lost)
         return Captured(header, carrier.sink.pieces, blocks, manifest)
     finally:
         carrier.close()
+
+
+def _rank(value: Any) -> int:
+    """Imports first, then functions and classes: code that rebuilds a value at the target may use them."""
+    if isinstance(value, types.ModuleType):
+        return 0
+    return 1 if isinstance(value, (types.FunctionType, type)) else 2
 
 
 def _manifest(carrier: Carrier, carried: list[dict[str, Any]], lost: list[dict[str, str]]) -> dict[str, Any]:

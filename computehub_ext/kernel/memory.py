@@ -89,6 +89,15 @@ def small_block(origin: int, contents: bytes) -> Block:
 # --- looking into buffers
 
 
+def flat(owner: Any) -> memoryview:
+    """The bytes of a block's owner, in the order in which they lie in memory."""
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and isinstance(owner, numpy.ndarray):
+        whole = owner if owner.flags.c_contiguous else owner.T
+        return memoryview(whole.reshape(-1).view(numpy.uint8))
+    return memoryview(owner).cast("B")
+
+
 class _Buffer(ctypes.Structure):
     _fields_ = [
         ("buf", ctypes.c_void_p),

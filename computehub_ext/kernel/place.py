@@ -16,7 +16,7 @@ class Place:
         self.namespace = namespace
         self.sources = sources
         self.notes: list[str] = []
-        self.undo: list[Callable[[], None]] = []
+        self.undo: list[Callable[[], object]] = []
 
     def note(self, text: str) -> None:
         """Something that the user should know, once."""

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from . import session, settings, tensors
-from .memory import Block
+from .memory import Block, flat
 from .names import StateError
 from .place import Place, at
 
@@ -54,7 +54,7 @@ def _allocate(kind: dict[str, Any], size: int) -> tuple[Any, memoryview]:
             dtype = numpy.dtype(kind["d"])
             if all(count >= 0 for count in shape) and _product(shape) * dtype.itemsize == size:
                 array = numpy.empty(shape, dtype, order="F" if kind.get("o") == "F" else "C")
-                return array, _flat(array)
+                return array, flat(array)
         array = numpy.empty(size, numpy.uint8)
         return array, memoryview(array)
     block = bytearray(size)
@@ -66,11 +66,6 @@ def _product(shape: list[int]) -> int:
     for count in shape:
         total *= count
     return total
-
-
-def _flat(array: Any) -> memoryview:
-    whole = array if array.flags.c_contiguous else array.T
-    return memoryview(whole.reshape(-1)).cast("B")
 
 
 class Reader:
@@ -112,40 +107,62 @@ class _Finding:
 class Unpickler(_Finding, pickle.Unpickler):
     """The fast one."""
 
+    def load_next(self) -> Any:
+        self.load()  # the marker
+        return self.load()
+
 
 def load(namespace: dict[str, Any], header: dict[str, Any], pickles: Any, blocks: list[Any]) -> Loaded:
-    """Read all values, binding functions to ``namespace`` but putting nothing into it."""
+    """Read all values. They are in the namespace already, since code that rebuilds one may use the others;
+    ``commit`` keeps them, or takes all of them out again when ``failed`` names any.
+    """
+    loaded = _load(namespace, header, lambda: Unpickler(Reader(pickles), buffers=blocks), stop=True)
+    if loaded.failed:
+        from . import careful
+
+        kind = type("CarefulUnpickler", (_Finding, careful.Unpickler), {})
+        loaded.place.roll_back()
+        loaded = _load(namespace, header, lambda: kind(Reader(pickles), blocks), stop=False)
+    return loaded
+
+
+def _load(namespace: dict[str, Any], header: dict[str, Any], unpickler: Callable[[], Any], *, stop: bool) -> Loaded:
     place = Place(namespace, dict(header.get("sources") or {}))
     loaded = Loaded(place)
     loaded.sources = place.sources
     try:
         session.surround(place, header.get("session") or {})
         with at(place):
-            _read(loaded, Unpickler(Reader(pickles), buffers=blocks), header["names"])
+            _read(loaded, unpickler(), header["names"], stop)
     except BaseException:
         place.roll_back()
         raise
-    if loaded.failed:
-        place.roll_back()
     return loaded
 
 
-def _read(loaded: Loaded, unpickler: Any, records: list[list[Any]]) -> None:
+def _read(loaded: Loaded, unpickler: Any, records: list[list[Any]], stop: bool) -> None:
     for name, kind in records:
         try:
-            marker = unpickler.load()
-            value = unpickler.load()
+            value = unpickler.load_next()
         except Exception as error:
-            loaded.failed.append({"name": name, "reason": describe(error)})
-            return
-        if marker != [name]:
-            raise StateError("The state that arrived contradicts itself; nothing was restored.")
-        keep(loaded, name, kind, value)
+            if kind == "name":
+                loaded.failed.append({"name": name, "reason": describe(error)})
+            if stop:
+                return  # extras come last: where one of those fails, no name is missing
+            continue
+        _keep(loaded, name, kind, value)
 
 
-def keep(loaded: Loaded, name: str, kind: str, value: Any) -> None:
+def _put(place: Place, name: str, value: Any) -> None:
+    namespace, before = place.namespace, place.namespace.get(name, place)
+    place.undo.append(lambda: namespace.pop(name, None) if before is place else namespace.update({name: before}))
+    namespace[name] = value
+
+
+def _keep(loaded: Loaded, name: str, kind: str, value: Any) -> None:
     if kind == "name":
         loaded.values[name] = value
+        _put(loaded.place, name, value)
     elif kind == "output":
         loaded.outputs[value[0]] = value[1]
     else:
@@ -164,15 +181,19 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {text[0][:200]}" if text else type(error).__name__
 
 
-def commit(namespace: dict[str, Any], loaded: Loaded, execution_count: int | None = None) -> list[str]:
+def commit(
+    namespace: dict[str, Any], loaded: Loaded, execution_count: int | None = None, *, accept_failures: bool = False
+) -> list[str]:
     """Put everything into the namespace, or nothing if anything failed. The names that are there now."""
-    if loaded.failed:
+    if loaded.failed and not accept_failures:
+        loaded.place.roll_back()
+        loaded.values.clear()
         return []
     for filename, source in loaded.sources.items():
         # Tracebacks and inspect.getsource then show the cells; no modification time: the disk is not asked.
         if filename not in linecache.cache:
             linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
-    namespace.update(loaded.values)
+    loaded.place.undo.clear()
     finishing: list[Callable[[], Any]] = [
         lambda: session.set_history(namespace, loaded.extras.get("inputs", []), loaded.outputs, execution_count),
         lambda: loaded.notes.extend(settings.restore(loaded.extras.get("settings", {}))),

@@ -6,10 +6,13 @@ A tensor on a CUDA device is read into main memory and put on the same device at
 from __future__ import annotations
 
 import ctypes
+import importlib
+import io
 import sys
 from typing import Any
 
-from .memory import Block
+from .memory import INLINE_BYTES_MAX, Block, flat
+from .place import current
 
 
 def torch() -> Any:
@@ -46,15 +49,25 @@ def reduce_tensor(carrier: Any, tensor: Any) -> Any:
 
 
 def reduce_typed_storage(carrier: Any, storage: Any) -> Any:
-    return make_typed_storage, (storage._untyped_storage, storage.dtype)
+    return make_typed_storage, (_one(carrier, storage._untyped_storage), storage.dtype)
+
+
+def _one(carrier: Any, storage: Any) -> Any:
+    """The same object for the same storage: torch makes wrappers as it needs them."""
+    return carrier.once(("storage", storage._cdata), storage, lambda: storage)
 
 
 def reduce_storage(carrier: Any, storage: Any) -> Any:
+    if _one(carrier, storage) is not storage:
+        return same_storage, (_one(carrier, storage),)
     place = str(storage.device)
     if place.startswith("cuda"):
         carrier.cuda_used = True
     held = storage if place == "cpu" else carrier.once(storage._cdata, storage, storage.cpu)
     address, size = held.data_ptr(), held.nbytes()
+    if storage.resizable() and size <= INLINE_BYTES_MAX:
+        # Torch's own memory: no array looks into it, or torch would not let it be resized.
+        return make_small_storage, (ctypes.string_at(address, size) if size else b"", place)
     memory = carrier.memory(address, size, held)
     memory.use(address, address + size)
     if (address, size) == (memory.address, memory.size) and memory.kind["k"] == "bytes":
@@ -84,23 +97,32 @@ def make_typed_storage(untyped: Any, dtype: Any) -> Any:
     return torch().storage.TypedStorage(wrap_storage=untyped, dtype=dtype, _internal=True)
 
 
-def make_storage(block: Block, address: int, size: int, place: str) -> Any:
-    import importlib
+def same_storage(storage: Any) -> Any:
+    return storage
 
+
+def make_small_storage(contents: bytes, place: str) -> Any:
+    library = importlib.import_module("torch")
+    storage, memory = storage_block(library, len(contents))
+    if contents:
+        memory[:] = contents
+    return _placed(library, storage, place)
+
+
+def make_storage(block: Block, address: int, size: int, place: str) -> Any:
     library = importlib.import_module("torch")
     if isinstance(block.owner, library.UntypedStorage) and block.owner.nbytes() == size:
         storage = block.owner
     else:
         offset = address - block.origin
-        memory = memoryview(block.owner if not hasattr(block.owner, "T") else block.owner.reshape(-1)).cast("B")
-        part = memory[offset : offset + size]
-        storage = library.frombuffer(part, dtype=library.uint8).untyped_storage() if size else library.UntypedStorage(0)
+        if not size:
+            return _placed(library, library.UntypedStorage(0), place)
+        part = flat(block.owner)[offset : offset + size]
+        storage = library.frombuffer(part, dtype=library.uint8).untyped_storage()
     return _placed(library, storage, place)
 
 
 def _placed(library: Any, storage: Any, place: str) -> Any:
-    from .place import current
-
     if place == "cpu":
         return storage
     kind, _, number = place.partition(":")
@@ -115,15 +137,10 @@ def _placed(library: Any, storage: Any, place: str) -> Any:
 
 
 def make_script(buffer: bytes) -> Any:
-    import importlib
-    import io
-
     return importlib.import_module("torch.jit").load(io.BytesIO(buffer))
 
 
 def make_array_of_tensor(storage: Any, offset: int, shape: Any, strides: Any, dtype: Any, writeable: bool) -> Any:
-    import importlib
-
     numpy = importlib.import_module("numpy")
     flat = torch().empty(0, dtype=torch().uint8).set_(storage).numpy()
     made = numpy.ndarray(shape, dtype, flat, offset, strides)

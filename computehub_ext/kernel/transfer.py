@@ -88,13 +88,17 @@ def withdraw(address: str | None = None) -> int:
     return len(chosen)
 
 
-def fetch(namespace: dict[str, Any], manifest: dict[str, Any], ticket: str) -> dict[str, Any]:
+def fetch(
+    namespace: dict[str, Any], manifest: dict[str, Any], ticket: str, *, accept_failures: bool = False
+) -> dict[str, Any]:
     """Receive the offered state, verify size and hash, then restore it, all or nothing.
+
+    With ``accept_failures`` what can be rebuilt is restored although something else could not.
 
     Returns
     -------
-    {restored: [names], failed: [{name, reason}], notes: [str], bytes, seconds}; with anything in ``failed`` the
-    namespace is as it was.
+    {restored: [names], failed: [{name, reason}], notes: [str], bytes, seconds}; with anything in ``failed`` that was
+    not accepted, the namespace is as it was.
     """
     started = time.monotonic()
     with _connect(manifest["address"]) as connection:
@@ -104,7 +108,7 @@ def fetch(namespace: dict[str, Any], manifest: dict[str, Any], ticket: str) -> d
         incoming.read(allocate)
     incoming.verify()
     loaded = load(namespace, incoming.header, incoming.pickles, incoming.blocks)
-    restored = commit(namespace, loaded, manifest.get("execution_count"))
+    restored = commit(namespace, loaded, manifest.get("execution_count"), accept_failures=accept_failures)
     return {
         "restored": restored,
         "failed": loaded.failed,
