@@ -1,0 +1,192 @@
+"""A move that fails or is given up at any step leaves the notebook on its old kernel, and nobody charged."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from computehub_ext.core.errors import NoCapacity, Refused
+from computehub_ext.notebook.switch import Switch, SwitchState
+from tests.support.fakeplane import FakePlane
+from tests.support.notebooks import Browser, Rest
+
+WHERE = "import os; print(os.environ.get('COMPUTEHUB_TEST_PLACEMENT', 'cpu'))"
+STEPS = [s for s in SwitchState if s not in ("requested", "done", "failed", "cancelled")]
+
+
+class Break(Exception):
+    """Nobody expects this one."""
+
+
+@pytest.fixture
+def steps() -> Iterator[type[Switch]]:
+    yield Switch
+    Switch.before_step = None
+
+
+@pytest.mark.parametrize("step", STEPS)
+async def test_a_failure_at_any_step_leaves_everything_as_it_was(
+    step: SwitchState, steps: type[Switch], plane: FakePlane, rest: Rest, browser: Browser, kernel_id: str
+) -> None:
+    await browser.ran("x = 'kept'")
+    reached = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    async def fail(switch: Switch, state: SwitchState) -> None:
+        if state is step:
+            loop.call_soon_threadsafe(reached.set)
+            raise Refused(f"No {step} today.")
+
+    steps.before_step = fail  # type: ignore[assignment]
+    answer = await rest.switch("gpu", kernel_id)
+    waiting = browser.run("print('must not run')")
+    info = browser.send("kernel_info_request", {})
+    switch = await rest.ended(answer.json()["id"])
+    await reached.wait()
+
+    assert switch["state"] == "failed"
+    assert switch["error"] == {"message": f"No {step} today.", "code": "refused", "details": {}}
+    await browser.until(lambda: waiting.reply is not None and waiting.idle)
+    if waiting.errors:  # it was sent before the failure, as it should be
+        assert waiting.errors == [("NotMoved", f"No {step} today. This cell was not run.")]
+        assert waiting.status == "error"
+        assert waiting.text == ""
+    await browser.until(lambda: any(m["parent_header"].get("msg_id") == info for m in browser.messages))
+    cell = await browser.ran(f"print(x); {WHERE}")
+    assert cell.text == "kept\ncpu\n"
+    (lease,) = plane.leases.values()
+    await _until(lambda: lease["state"] == "closed")
+    assert lease["end_reason"] == "start_failed"
+    assert lease["started_at"] is None
+    await _until(lambda: not plane.running())
+    assert (await rest.kernel(kernel_id))["place"] == "cpu"
+
+
+@pytest.mark.parametrize("step", ["waiting", "capturing", "swapping"])
+async def test_a_bug_in_a_step_is_told_without_its_details(
+    step: str, steps: type[Switch], plane: FakePlane, rest: Rest, browser: Browser, kernel_id: str
+) -> None:
+    async def fail(switch: Switch, state: SwitchState) -> None:
+        if state == step:
+            raise Break("secret")
+
+    steps.before_step = fail  # type: ignore[assignment]
+    switch = await rest.switched("gpu", kernel_id)
+    assert switch["error"]["code"] == "internal"
+    assert "secret" not in str(switch)
+    assert (await browser.ran(WHERE)).text == "cpu\n"
+
+
+@pytest.mark.parametrize("call", ["start_placement", "transfer_ticket", "lease_running"])
+async def test_a_refusal_of_the_control_plane_is_told(
+    call: str, plane: FakePlane, rest: Rest, browser: Browser, kernel_id: str
+) -> None:
+    plane.refuse[call] = NoCapacity("All of it is taken.")
+    switch = await rest.switched("gpu", kernel_id)
+    assert switch["error"]["message"] == "All of it is taken."
+    assert (await browser.ran(WHERE)).text == "cpu\n"
+    assert "lease_failed" in plane.calls
+    await _until(lambda: not plane.running())
+
+
+async def test_a_refused_lease_is_the_answer_to_the_request(
+    plane: FakePlane, rest: Rest, browser: Browser, kernel_id: str
+) -> None:
+    answer = await rest.switch("gpu", kernel_id, model="none left")
+    assert answer.status_code == 503
+    assert answer.json()["code"] == "no_capacity"
+    assert (await browser.ran(WHERE)).text == "cpu\n"
+    assert "lease_failed" not in plane.calls
+
+
+@pytest.mark.parametrize("step", ["waiting", "checking", "starting", "capturing", "restoring", "verifying"])
+async def test_it_can_be_cancelled_until_it_swaps(
+    step: str, steps: type[Switch], plane: FakePlane, rest: Rest, browser: Browser, kernel_id: str
+) -> None:
+    await browser.ran("x = 'kept'")
+
+    async def hold(switch: Switch, state: SwitchState) -> None:
+        if state == step:
+            await asyncio.Event().wait()
+
+    steps.before_step = hold  # type: ignore[assignment]
+    switch = (await rest.switch("gpu", kernel_id)).json()
+    await _reaches(rest, switch["id"], step)
+    waiting = browser.run("print('must not run')")
+    await rest.client.get("api/status")  # the cell is with the server by now
+    answer = await rest.client.post(f"api/computehub/v1/switches/{switch['id']}/cancel")
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["state"] == "cancelled"
+    await browser.done(waiting)
+    assert waiting.errors[0][0] == "NotMoved"
+    assert (await browser.ran(f"print(x); {WHERE}")).text == "kept\ncpu\n"
+    (lease,) = plane.leases.values()
+    assert lease["end_reason"] == "cancelled"
+    again = await rest.client.post(f"api/computehub/v1/switches/{switch['id']}/cancel")
+    assert again.status_code == 409
+    await _until(lambda: not plane.running())
+
+
+async def test_interrupting_the_kernel_cancels_the_move(
+    steps: type[Switch], plane: FakePlane, rest: Rest, browser: Browser, kernel_id: str
+) -> None:
+    running = browser.run("import time\ntry:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    print('stopped')")
+    await browser.until(lambda: any(m["msg_type"] == "execute_input" for m in running.messages))
+    switch = (await rest.switch("gpu", kernel_id)).json()
+    await _reaches(rest, switch["id"], "waiting")
+    waiting = browser.run("print('must not run')")
+    await rest.client.get("api/status")
+    assert (await rest.client.post(f"api/kernels/{kernel_id}/interrupt")).status_code == 204
+    await browser.done(running, waiting)
+    assert (await rest.ended(switch["id"]))["state"] == "cancelled"
+    assert running.text == "stopped\n"
+    assert waiting.errors[0][0] == "NotMoved"
+    assert (await browser.ran(WHERE)).text == "cpu\n"
+
+
+async def test_a_way_back_that_fails_leaves_the_notebook_on_its_lease(
+    steps: type[Switch], plane: FakePlane, rest: Rest, browser: Browser, kernel_id: str
+) -> None:
+    await browser.ran("x = 'kept'")
+    assert (await rest.switched("gpu", kernel_id))["state"] == "done"
+
+    async def fail(switch: Switch, state: SwitchState) -> None:
+        if state == "verifying":
+            raise Refused("Not now.")
+
+    steps.before_step = fail  # type: ignore[assignment]
+    assert (await rest.switched("cpu", kernel_id))["state"] == "failed"
+    assert (await browser.ran(f"print(x); {WHERE}")).text == f"kept\n{plane.running()[0]}\n"
+    (lease,) = plane.leases.values()
+    assert lease["state"] == "running"
+
+
+async def test_what_cant_come_along_is_named_and_nothing_moves_until_it_is_accepted(
+    plane: FakePlane, rest: Rest, browser: Browser, kernel_id: str
+) -> None:
+    await browser.ran("x = 1; import threading; lock = threading.Lock()")
+    switch = await rest.switched("gpu", kernel_id)
+    assert switch["error"]["code"] == "loss_not_accepted"
+    assert [item["name"] for item in switch["error"]["details"]["lost"]] == ["lock"]
+    assert [item["name"] for item in switch["preview"]["lost"]] == ["lock"]
+    switch = await rest.switched("gpu", kernel_id, strict=True, accept_loss=True)
+    assert switch["error"]["code"] == "loss_not_accepted"
+    assert (await browser.ran(f"print(lock.locked()); {WHERE}")).text == "False\ncpu\n"
+    switch = await rest.switched("gpu", kernel_id, accept_loss=True)
+    assert switch["state"] == "done", switch["error"]
+    assert [item["name"] for item in switch["result"]["lost"]] == ["lock"]
+    assert (await browser.ran("print(x, 'lock' in globals())")).text == "1 False\n"
+
+
+async def _reaches(rest: Rest, switch_id: str, step: str) -> None:
+    async with asyncio.timeout(20):
+        while (await rest.client.get(f"api/computehub/v1/switches/{switch_id}")).json()["state"] != step:
+            await asyncio.sleep(0.02)
+
+
+async def _until(condition) -> None:  # type: ignore[no-untyped-def]
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.02)
