@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 API_PATH = "/user/ada/api/computehub/v1/"
+SESSIONS_PATH = "/user/ada/api/sessions"
 TOKEN = "chk_secret"
 KERNEL_ID = "6a3f2f0e-0000-4000-8000-000000000001"
 NOW = "2026-03-02T09:00:00Z"
@@ -146,7 +147,13 @@ class FakeApi:
     approvals: dict[str, Json] = field(default_factory=dict)
     asked: list[Asked] = field(default_factory=list)
     answers: dict[tuple[str, str], Callable[[Asked], Any]] = field(default_factory=dict)
+    sessions: list[Json] = field(default_factory=list)
     url: str = ""
+
+    @property
+    def base(self) -> str:
+        """The Jupyter server's own address."""
+        return self.url[: -len("api/computehub/v1/")]
 
     def sent(self, method: str, path: str) -> list[Asked]:
         return [each for each in self.asked if (each.method, each.path) == (method, path)]
@@ -261,9 +268,12 @@ def serving(api: FakeApi) -> Iterator[FakeApi]:
             length = int(self.headers.get("Content-Length") or 0)
             raw = self.rfile.read(length)
             split = urlsplit(self.path)
-            status, body = 200, None
+            status: int = 200
+            body: Any = None
             if self.headers.get("Authorization") != f"token {TOKEN}":
                 status, body = 403, {"message": "Forbidden"}
+            elif split.path == SESSIONS_PATH:
+                body = api.sessions
             elif not split.path.startswith(API_PATH):
                 status, body = 404, {"message": "Not Found"}
             else:
