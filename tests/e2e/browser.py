@@ -6,6 +6,7 @@ import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, expect
 
@@ -50,14 +51,23 @@ class Tab:
 
     # Going somewhere
 
-    def open(self, notebook: str, *, app: str = "lab") -> Tab:
+    def open(self, notebook: str, *, app: str = "lab", wait: bool = True) -> Tab:
         """Open a notebook in JupyterLab (``lab``) or Notebook 7 (``notebooks``) and wait for its idle kernel."""
+        self.page.add_init_script(HIDEABLE)
         middle = "lab/tree" if app == "lab" else "notebooks"
         query = f"token={self.lab.users[self.user]}" + ("&reset" if app == "lab" else "")
         self.page.goto(f"{self.lab.url}{middle}/{notebook}?{query}")
         expect(self.notebook).to_be_visible(timeout=60_000)
-        self.wait_for_kernel()
+        if wait:
+            self.wait_for_kernel()
         return self
+
+    def hide(self) -> None:
+        """Make the page believe that it is in a background tab, where front ends stop polling."""
+        self.page.evaluate("window.__hide(true)")
+
+    def show(self) -> None:
+        self.page.evaluate("window.__hide(false)")
 
     @property
     def notebook(self) -> Locator:
@@ -110,7 +120,8 @@ class Tab:
         )
 
     def output(self, number: int) -> str:
-        return "\n".join(self.cell(number).locator(".jp-OutputArea-output").all_inner_texts())
+        texts = self.cell(number).locator(".jp-OutputArea-output").all_inner_texts()
+        return "\n".join(text.strip() for text in texts).strip()
 
     def outputs(self) -> list[str]:
         return [self.output(number) for number in range(1, self.notebook.locator(".jp-CodeCell").count() + 1)]
@@ -122,10 +133,21 @@ class Tab:
             return bool(pattern.search(self.output(number)))
 
         try:
-            eventually(f"cell {number} shows {pattern.pattern!r}", shown, within_seconds=within_seconds)
+            eventually(
+                f"cell {number} shows {pattern.pattern!r}",
+                lambda: shown() or self.traceback(),
+                within_seconds=within_seconds,
+            )
         except AssertionError as error:
             raise AssertionError(f"{error}; it shows {self.output(number)!r}") from None
+        if not shown():
+            raise AssertionError(f"a cell failed before cell {number} showed {pattern.pattern!r}:\n{self.traceback()}")
         return self.output(number)
+
+    def traceback(self) -> str:
+        """The traceback of a cell that failed by an error which nobody explained to a person."""
+        errors = self.notebook.locator('[data-mime-type="application/vnd.jupyter.error"]').all_inner_texts()
+        return next((text for text in errors if "Traceback" in text and "KeyboardInterrupt" not in text), "")
 
     # Looking
 
@@ -157,6 +179,17 @@ class Tab:
         assert not self.errors, "the browser's console shows errors:\n" + "\n".join(self.errors)
 
 
+HIDEABLE = """
+(() => {
+  let hidden = false;
+  Object.defineProperty(document, 'hidden', { get: () => hidden, configurable: true });
+  Object.defineProperty(document, 'visibilityState', {
+    get: () => (hidden ? 'hidden' : 'visible'), configurable: true
+  });
+  window.__hide = value => { hidden = value; document.dispatchEvent(new Event('visibilitychange')); };
+})();
+"""
+
 KERNEL_STATUS = """
 () => {
   const widget = window.jupyterapp?.shell.currentWidget;
@@ -175,10 +208,10 @@ class Person:
     context: BrowserContext
     tabs: list[Tab] = field(default_factory=list)
 
-    def open(self, notebook: str, *, app: str = "lab") -> Tab:
+    def open(self, notebook: str, **options: Any) -> Tab:
         tab = Tab(self.lab, self.user, self.context, self.context.new_page())
         self.tabs.append(tab)
-        return tab.open(notebook, app=app)
+        return tab.open(notebook, **options)
 
     def close(self) -> None:
         self.context.close()

@@ -70,6 +70,9 @@ def person(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Callabl
                 path.with_suffix(".log").write_text(tab.lab.tail(400) + "\n\n" + "\n".join(tab.errors))
     for made in people:
         made.close()
+    for lab in {id(made.lab): made.lab for made in people}.values():
+        if lab.running:
+            lab.end_everything()
     if not request.node.stash.get(_failed, False):
         for tab in tabs:
             tab.assert_clean_console()

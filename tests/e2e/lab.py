@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -72,6 +74,10 @@ class Lab:
         return f"http://127.0.0.1:{self.port}/"
 
     @property
+    def running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    @property
     def work(self) -> Path:
         return self.folder / "work"
 
@@ -89,6 +95,8 @@ class Lab:
         assert self.process is None or self.process.poll() is not None, "this server is still running"
         for path in (self.work, self.data, self.folder / "home", self.folder / "settings"):
             path.mkdir(parents=True, exist_ok=True)
+        spec = self.folder / "home" / "data" / "kernels" / "computehub-gpu"
+        shutil.copytree(ROOT / "kernels" / "computehub-gpu", spec, dirs_exist_ok=True)
         (self.folder / "settings" / "overrides.json").write_text(json.dumps(OVERRIDES))
         command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1", f"--port={self.port}"]
         command += ["--ServerApp.port_retries=0", f"--ServerApp.root_dir={self.work}", "--allow-root"]
@@ -139,13 +147,13 @@ class Lab:
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         """End the server by a signal; leased kernels are left alone by SIGTERM."""
-        if self.process is not None and self.process.poll() is None:
+        if self.process is not None and self.running:
             self.process.send_signal(how)
             self._wait_for_the_end(how.name)
 
     def shut_down(self) -> None:
         """End the server as the menu's "Shut Down" does, which gives every lease back."""
-        if self.process is not None and self.process.poll() is None:
+        if self.running:
             self.request("api/shutdown", user=next(iter(self.users)), method="POST")
             self._wait_for_the_end("the menu's Shut Down")
 
@@ -197,6 +205,39 @@ class Lab:
             headers.setdefault("Idempotency_Key", secrets.token_hex(8))
         return self.request(f"api/computehub/v1/{path}", user=user, method=method, body=body, **headers)
 
+    def kernel_of(self, notebook: str, user: str = "alice") -> str:
+        """The kernel id behind a notebook's session."""
+        sessions = self.request("api/sessions", user=user)
+        return str(next(each["kernel"]["id"] for each in sessions if each["path"] == notebook))
+
+    def place(self, notebook: str, user: str = "alice") -> dict[str, Any]:
+        """Where the notebook's kernel is, as the API says: ``{"place": "gpu", "lease": {...}, ...}``."""
+        answer: dict[str, Any] = self.api(f"kernels/{self.kernel_of(notebook, user)}", user=user)
+        return answer
+
+    def end_everything(self) -> None:
+        """Give back what a test took: end every kernel, and with it its lease, and cancel every booking."""
+        for session in self.request("api/sessions", user=next(iter(self.users))):
+            self.request(f"api/sessions/{session['id']}", user=next(iter(self.users)), method="DELETE")
+        for user in self.users:
+            for booking in self.api("bookings", user=user)["items"]:
+                if booking["state"] in ("held", "confirmed"):
+                    self.api(f"bookings/{booking['id']}/cancel", user=user, method="POST")
+            for lease in self.api("leases", user=user)["items"]:
+                if lease["state"] == "running":
+                    self.api(f"leases/{lease['id']}/end", user=user, method="POST")
+
+    def query(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Ask the server's database itself, beside the API."""
+        with closing(sqlite3.connect(f"file:{self.data / 'computehub.sqlite'}?mode=ro", uri=True)) as database:
+            return database.execute(sql, values).fetchall()
+
+    def assert_books_agree(self) -> None:
+        command = [sys.executable, "-m", "computehub_ext.cli", "verify"]
+        command += ["--database", f"sqlite:///{self.data / 'computehub.sqlite'}"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
     def tail(self, lines: int = 60) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:]) if self.log.exists() else ""
 
@@ -241,7 +282,7 @@ def running_lab(
         lab.shut_down()
         eventually("everything that the server started ends with it", lambda: not lab.processes())
     finally:
-        if lab.process is not None and lab.process.poll() is None:
+        if lab.running:
             lab.kill()
         left = lab.end_what_is_left()
     assert not left, f"left behind by the server: {left}"
