@@ -74,7 +74,6 @@ def upgrade() -> None:
         sa.Column("memory_mib", sa.Integer(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("retired_at", sa.BigInteger(), nullable=True),
-        sa.Column("turn", sa.Integer(), server_default="0", nullable=False),
         sa.CheckConstraint("count >= 0", name=op.f("ck_pools_count_not_negative")),
         sa.CheckConstraint("rate_microcredits_per_hour >= 0", name=op.f("ck_pools_rate_not_negative")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_pools")),
