@@ -205,7 +205,6 @@ def _open_embedded(
 
     database = Database(database_url)
     database.migrate()
-    database.create_all()
     backend = LocalBackend(state_dir, standby_count=warm_kernels)
     plane = ControlPlane(
         database=database,
