@@ -10,6 +10,7 @@ from typing import Any
 
 from .report import Commands, Facts, Note, Page, Progress, Table, joined
 from .wording import counted, in_credits, in_words, moment_in_words, read_time, size_in_words
+from .zone import local_zone
 
 STATE_WORDS = {
     "requested": "Asked for",
@@ -34,7 +35,11 @@ def display_id(switch: Mapping[str, Any]) -> str:
 
 
 def render(
-    switch: Mapping[str, Any], lease: Mapping[str, Any] | None = None, *, zone: str = "UTC", command: str = "%gpu"
+    switch: Mapping[str, Any],
+    lease: Mapping[str, Any] | None = None,
+    *,
+    zone: str | None = None,
+    command: str = "%gpu",
 ) -> dict[str, str]:
     """Draw a switch as a mime bundle of ``text/html`` and ``text/plain``.
 
@@ -45,11 +50,12 @@ def render(
     lease:
         The Lease that it moves to or from, when there is one.
     zone:
-        IANA name of the zone that times are written in, beside UTC.
+        IANA name of the zone that times are written in, beside UTC; this machine's, where a kernel and its server
+        agree, when left out.
     command:
         How the reader types commands: ``%gpu`` or ``computehub gpu``.
     """
-    page = page_of(switch, lease, zone=zone, command=command)
+    page = page_of(switch, lease, zone=zone or local_zone(), command=command)
     return {"text/html": page.html(), "text/plain": page.plain()}
 
 
@@ -76,13 +82,8 @@ def page_of(
         page.title = f"Moving to {_article(place) if to_gpu else 'the CPU'}"
         label = switch.get("step_message") or STATE_WORDS.get(state, state)
         page.add(Progress(str(label), float(switch.get("progress") or 0.0)))
-        page.add(
-            Note(
-                "The switch happens as soon as this cell is done; cells after it wait for it. "
-                "Interrupt the kernel to cancel.",
-                "quiet",
-            )
-        )
+        waiting = "The switch happens as soon as this cell is done. " if state in ("requested", "waiting") else ""
+        page.add(Note(f"{waiting}Cells after it wait for it. Interrupt the kernel to cancel.", "quiet"))
     return page
 
 

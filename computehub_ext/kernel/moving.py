@@ -46,7 +46,7 @@ def move_on(desk: Desk, given: SimpleNamespace) -> None:
         )
     if given.idle_seconds is not None:
         body["idle_timeout_seconds"] = given.idle_seconds
-    _switch(desk, body, given)
+    _switch(desk, body, {name: quote.get(name) for name in ("model", "count", "simulated")}, given)
 
 
 def move_off(desk: Desk, given: SimpleNamespace) -> None:
@@ -63,7 +63,8 @@ def move_off(desk: Desk, given: SimpleNamespace) -> None:
             page.add(loss_table(preview.get("lost"), "Cannot come back"), *problem_notes(preview.get("problems")))
         )
     accepted = _loss_accepted(desk, preview, given)
-    _switch(desk, {"target": "cpu", "keep": given.keep, "strict": given.strict, "accept_loss": accepted}, given)
+    body = {"target": "cpu", "keep": given.keep, "strict": given.strict, "accept_loss": accepted}
+    _switch(desk, body, kernel.get("lease") or {}, given)
 
 
 # --- before it ----------------------------------------------------------------------------------------------------
@@ -172,8 +173,6 @@ def _booking_to_use(desk: Desk, given: SimpleNamespace) -> dict[str, Any] | None
         if given.model is not None and given.model.lower() != str(booking.get("model")).lower():
             raise GpuProblem(f"That booking is for {device_words(booking)}, not {given.model}; leave the model out.")
         return booking
-    if given.seconds is not None:
-        return None  # a length was asked for; the server decides whether a running slot serves it
     for booking in pages.items_of(desk.link.get("bookings", limit=20)):
         if booking.get("state") == "confirmed" and _runs_now(booking) and _fits(booking, given):
             return booking
@@ -214,11 +213,12 @@ def _loss_accepted(desk: Desk, preview: Mapping[str, Any] | None, given: SimpleN
 # --- the switch ---------------------------------------------------------------------------------------------------
 
 
-def _switch(desk: Desk, body: dict[str, Any], given: SimpleNamespace) -> None:
+def _switch(desk: Desk, body: dict[str, Any], place: Mapping[str, Any], given: SimpleNamespace) -> None:
+    """Ask for it; ``place`` is what the card calls the GPU by: a lease, or the quote of one to come."""
     body = {"kernel_id": desk.kernel_id, **body}
     for _ in range(2):  # once as asked, and once more with what the server found and the user accepted
         switch = post_with_approval(desk, "switches", body)
-        ended = desk.begun(switch, _lease_of(desk, switch))
+        ended = desk.begun(switch, place)
         if ended.get("state") != "failed":
             return
         error = ended.get("error") or {}
@@ -230,15 +230,6 @@ def _switch(desk: Desk, body: dict[str, Any], given: SimpleNamespace) -> None:
         desk.show(page)
         body = {**body, "accept_loss": _loss_accepted(desk, preview, given)}
     raise GpuProblem("The switch failed twice for the same reason; nothing was charged.")
-
-
-def _lease_of(desk: Desk, switch: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    if not switch.get("lease_id"):
-        return None
-    try:
-        return dict(desk.link.get(f"leases/{switch['lease_id']}"))
-    except LinkProblem:  # it decorates the card, no more
-        return None
 
 
 def post_with_approval(desk: Desk, path: str, body: Mapping[str, Any]) -> dict[str, Any]:

@@ -237,7 +237,7 @@ def quote_facts(
 ) -> tuple[tuple[str, str], ...]:
     rate, count = int(quote.get("rate_microcredits_per_hour") or 0), int(quote.get("count") or 1)
     each = f" ({in_credits(rate)} for each of {count})" if count > 1 else ""
-    of = f" of {in_credits(available)} available" if available is not None else ""
+    of = f" of {in_credits(available)} available" if available is not None else " (held by the booking already)"
     amount = in_credits(int(quote.get("amount_microcredits") or 0))
     pairs = [
         ("Price", f"{in_credits(rate * count)} credits an hour{each}, charged by the second"),

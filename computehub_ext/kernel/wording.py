@@ -109,7 +109,7 @@ def in_words(seconds: float) -> str:
         return f"{whole} s"
     if whole < 600 and whole % 60:
         return f"{whole // 60} min {whole % 60} s"
-    minutes = whole // 60
+    minutes = (whole + 30) // 60  # a lease that began a second ago has 30 minutes left, not 29
     days, minutes = divmod(minutes, 24 * 60)
     hours, minutes = divmod(minutes, 60)
     parts = [(days, "d"), (hours, "h"), (minutes, "min")]

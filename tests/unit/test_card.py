@@ -32,7 +32,20 @@ def test_under_way() -> None:
     assert plain(moving, lease(), zone="Europe/Berlin") == [
         "Moving to a T4 (simulated)",
         "[##########..........]  50 %  Collecting the variables",
-        "The switch happens as soon as this cell is done; cells after it wait for it. Interrupt the kernel to cancel.",
+        "Cells after it wait for it. Interrupt the kernel to cancel.",
+    ]
+
+
+def test_a_card_speaks_of_this_machines_zone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COMPUTEHUB_TIME_ZONE", "Asia/Tokyo")
+    assert "19:45 JST (10:45 UTC)" in card.render(switch(state="done"), lease())["text/plain"]
+
+
+def test_it_begins_when_the_cell_is_done() -> None:
+    assert plain(switch(), {"model": "T4", "count": 2, "simulated": True}) == [
+        "Moving to 2 × T4 (simulated)",
+        "[....................]   0 %  Asked for",
+        "The switch happens as soon as this cell is done. Cells after it wait for it. Interrupt the kernel to cancel.",
     ]
 
 

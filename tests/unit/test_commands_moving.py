@@ -193,12 +193,12 @@ def test_a_booking_is_used_by_name(api: FakeApi, desk: RecordingDesk) -> None:
 
 def test_a_booking_that_runs_now_is_used_before_a_new_one_is_made(api: FakeApi, desk: RecordingDesk) -> None:
     api.bookings = [booking(starts_at="2020-01-01T00:00:00Z", ends_at="2120-01-01T00:00:00Z")]
-    run(desk, "on")
+    assert "2.00 credits (held by the booking already)" in run(desk, "on --for 1h")
     assert api.sent("POST", "switches")[0].body["booking_id"] == "booking_01jd2vabcd"
     assert not api.sent("POST", "quotes")
 
 
-@pytest.mark.parametrize("line", ["on V100", "on --count 2", "on --max-price 0.5", "on --for 1h"])
+@pytest.mark.parametrize("line", ["on V100", "on --count 2", "on --max-price 0.5"])
 def test_a_booking_that_does_not_fit_is_left_alone(api: FakeApi, desk: RecordingDesk, line: str) -> None:
     api.offers = [offer("V100", 0.5, count=2, free=2)]
     api.bookings = [booking(starts_at="2020-01-01T00:00:00Z", ends_at="2120-01-01T00:00:00Z")]
