@@ -143,6 +143,8 @@ def _exporter(np: Any, array: Any) -> Any:
         below = base.obj if isinstance(base, memoryview) else getattr(base, "base", None)
         if below is None or below is base:
             return None
+        if type(below) is bytes and array.flags.writeable:
+            return None  # memory that NumPy took over when it unpickled: nobody else looks into it
         if type(below) in _EXPORTERS or (type(below).__name__ == "array" and type(below).__module__ == "array"):
             return below
         if not isinstance(below, (np.ndarray, memoryview)):

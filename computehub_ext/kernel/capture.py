@@ -66,7 +66,7 @@ def _try(
     namespace: dict[str, Any], names: list[str], keep: Keep, target_python: str | None, retain: bool, deep: bool = False
 ) -> Captured | None:
     """One pass over the names; None when something was nested too deep for the usual stack."""
-    carrier = Carrier(namespace, retain=retain, same_python=session.same_minor(target_python))
+    carrier = Carrier(namespace, retain=retain, target_python=target_python)
     lost: list[dict[str, str]] = []
     carried: list[dict[str, Any]] = []
     try:

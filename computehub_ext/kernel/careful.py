@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import pickle
 import pickletools
+import types
 from typing import Any, ClassVar
 
+from .functions import by_name
 from .names import StateError
+from .place import current
 
 _GONE = object()
 
@@ -59,7 +62,9 @@ class Unpickler(_Slow):
             size, remembers, takes = _measure(self.reader, at)
             self.reader.at = at + size
             self.buffers.at = buffers + takes
-            self.memo.update(dict.fromkeys(range(memorized, memorized + remembers), _GONE))
+            for index in range(memorized, memorized + remembers):
+                if index not in self.memo or not _whole(self.memo[index]):
+                    self.memo[index] = _GONE
             raise
 
     def _present(self) -> None:
@@ -76,6 +81,15 @@ class Unpickler(_Slow):
 
     dispatch[pickle.BINGET[0]] = load_get_byte
     dispatch[pickle.LONG_BINGET[0]] = load_get_long
+
+
+def _whole(value: Any) -> bool:
+    """Whether this was there before the value that failed, or has nothing inside that could be missing."""
+    if isinstance(value, (type, types.FunctionType)):
+        return by_name(value)
+    return isinstance(value, (str, bytes, types.ModuleType, types.BuiltinFunctionType)) or (
+        value is current().namespace
+    )
 
 
 def _measure(reader: Any, at: int) -> tuple[int, int, int]:

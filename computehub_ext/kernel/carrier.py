@@ -7,12 +7,13 @@ back to its marker, and the other names go on: nobody's data is pickled twice to
 from __future__ import annotations
 
 import enum
+import inspect
 import pickle
 import sys
 import types
 from typing import Any
 
-from . import arrays, bytecode, classes, functions, memory, stdlib, tensors, widgets
+from . import arrays, bytecode, classes, functions, memory, session, stdlib, tensors, widgets
 from .memory import Memory
 from .names import user_names
 from .refusals import Refused, live_reason, refusal
@@ -39,11 +40,13 @@ class Sink:
 class Carrier(pickle.Pickler):
     """See the module's text."""
 
-    def __init__(self, namespace: dict[str, Any], *, retain: bool, same_python: bool = True) -> None:
+    def __init__(self, namespace: dict[str, Any], *, retain: bool, target_python: str | None = None) -> None:
         self.sink = Sink(retain)
         super().__init__(self.sink, 5, buffer_callback=self._buffer)
         self.namespace = namespace
-        self.same_python = same_python
+        self.target_python = target_python
+        self.same_python = session.same_minor(target_python)
+        self._excused: set[int] = set()
         self.records: list[list[Any]] = []
         self.cuda_used = False
         self.last: Any = None
@@ -154,13 +157,17 @@ class Carrier(pickle.Pickler):
         """The current name's functions look up these names in the notebook."""
         self._used.setdefault(self._name, set()).update(names & self.namespace.keys())
 
+    def excuse(self, methods: Any) -> None:
+        """These have no source, and need none: the target can write them itself."""
+        self._excused.update(id(inspect.unwrap(method).__code__) for method in methods)
+
     def uses_source(self, code: types.CodeType) -> None:
         if code.co_filename not in self._filenames:
             self._filenames.add(code.co_filename)
-        if bytecode.source_of(code.co_filename) is None:
+        if bytecode.source_of(code.co_filename) is None and id(code) not in self._excused:
             self.same_python_names.add(self._name)
             if not self.same_python:
-                raise Refused(code, "code whose source is not known, and the other Python needs it")
+                raise Refused(code, f"compiled code without its source, which Python {self.target_python} can't run")
 
     def warn(self, text: str) -> None:
         said = self._warnings.setdefault(self._name, [])

@@ -12,6 +12,7 @@ import sys
 import types
 from typing import Any
 
+from . import records
 from .functions import by_name
 
 _SKIPPED = frozenset({"__dict__", "__weakref__", "__module__", "__slots__", "_abc_impl", "__abstractmethods__"})
@@ -54,6 +55,8 @@ def reduce_class(carrier: Any, cls: Any) -> Any:
         return builtin_type, _HIDDEN[cls]
     if isinstance(cls, enum.EnumMeta) and len(cls):
         return _reduce_enum(cls)
+    if records.is_named_tuple(cls):
+        return records.reduce_named_tuple(carrier, cls)
     meta = type(cls)
     skeleton = {"__module__": cls.__module__, "__qualname__": cls.__qualname__}
     slots = cls.__dict__.get("__slots__")
@@ -61,7 +64,16 @@ def reduce_class(carrier: Any, cls: Any) -> Any:
         skeleton["__slots__"] = slots if isinstance(slots, (str, dict)) else list(slots) or _slot_names(cls)
     maker = next(kind for kind in meta.__mro__ if by_name(kind))
     arguments = (maker, meta, cls.__name__, cls.__bases__, skeleton)
-    return make_class, arguments, _state(cls, _SKIPPED), None, None, fill_class
+    state = _state(cls, _SKIPPED)
+    generated = records.generated_methods(cls)
+    if generated:
+        carrier.excuse(generated.values())
+        if not carrier.same_python:
+            state["dataclass"] = records.recipe(cls)
+            # The other Python writes them itself; later ones also add what older ones don't have.
+            for name in [*generated, "__replace__", "__dataclass_fields__", "__dataclass_params__"]:
+                state["attributes"].pop(name, None)
+    return make_class, arguments, state, None, None, fill_class
 
 
 _BY_PICKLE = (type(None), type(NotImplemented), type(...))
@@ -102,7 +114,8 @@ def _registered(cls: Any) -> list[type]:
 
 def _reduce_enum(cls: Any) -> Any:
     members = [(name, member._value_) for name, member in cls.__members__.items()]
-    options = {"boundary": cls._boundary_} if getattr(cls, "_boundary_", None) is not None else {}
+    boundary = getattr(cls, "_boundary_", None)
+    options = {} if boundary is None else {"boundary": boundary.name}
     maker = next(kind for kind in type(cls).__mro__ if by_name(kind))
     arguments = (maker, type(cls), cls.__name__, cls.__bases__, members, cls.__module__, cls.__qualname__, options)
     state = _state(cls, _ENUM_OWN)
@@ -169,6 +182,8 @@ def fill_class(made: Any, state: dict[str, Any]) -> None:
         if name in ("__annotate__", "__annotate_func__") and sys.version_info < (3, 14):
             continue
         type.__setattr__(made, name, value)
+    if "dataclass" in state:
+        records.write_again(made, state["dataclass"])
     if "abstract" in state:
         type.__setattr__(made, "__abstractmethods__", frozenset(state["abstract"]))
         for virtual in state["virtual"]:
@@ -185,6 +200,9 @@ def make_enum(
     qualname: str,
     options: dict[str, Any],
 ) -> Any:
+    if "boundary" in options:
+        found = getattr(enum, "FlagBoundary", None)  # since Python 3.11
+        options = {} if found is None else {"boundary": found[options["boundary"]]}
     contents = maker.__prepare__(name, bases, **options)
     contents["__module__"] = module_name
     contents["__qualname__"] = qualname

@@ -245,6 +245,7 @@ def _inside_function(path: str, function: types.FunctionType) -> Iterator[tuple[
             yield f"the variable {function.__code__.co_freevars[index]!r} inside {path}", cell.cell_contents
         except ValueError:
             continue  # an empty cell
+    yield path, function.__code__
     for item in function.__defaults__ or ():
         yield f"a default of {path}", item
     for label, item in (function.__kwdefaults__ or {}).items():

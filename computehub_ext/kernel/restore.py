@@ -16,6 +16,8 @@ from .names import StateError
 from .place import Place, at
 
 _OWN_PACKAGES = ("_computehub", "computehub_ext.kernel")
+# What newer Pythons call otherwise than older ones.
+_RENAMED = {("enum", "EnumType"): ("enum", "EnumMeta"), ("pathlib._local", "*"): ("pathlib", "*")}
 _DTYPE = re.compile(r"[<>|=][biufc]\d{1,2}")
 
 
@@ -101,7 +103,13 @@ class _Finding:
         for package in _OWN_PACKAGES:
             if module_name.startswith(package + "."):
                 module_name = __name__.rpartition(".")[0] + module_name[len(package) :]
-        return super().find_class(module_name, name)  # type: ignore[misc]
+        try:
+            return super().find_class(module_name, name)  # type: ignore[misc]
+        except (AttributeError, ModuleNotFoundError):
+            if (module_name, name) not in _RENAMED and (module_name, "*") not in _RENAMED:
+                raise
+            module_name, renamed = _RENAMED.get((module_name, name)) or _RENAMED[module_name, "*"]
+            return super().find_class(module_name, renamed.replace("*", name))  # type: ignore[misc]
 
 
 class Unpickler(_Finding, pickle.Unpickler):

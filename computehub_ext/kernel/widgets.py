@@ -138,6 +138,9 @@ def make_comm(comm_id: str, target_name: str) -> Any:
     """A comm that the page has open already."""
     package = importlib.import_module("comm")
     made = package.create_comm(comm_id=comm_id, target_name=target_name, primary=False)
+    if getattr(made, "kernel", made) is None:
+        # Set when a comm first speaks; until then a widget believes that nobody listens.
+        made.kernel = getattr(get_shell(), "kernel", None)
     manager = package.get_comm_manager()
     manager.register_comm(made)
 
