@@ -189,7 +189,11 @@ class ComputeHubHandler(Failures, APIHandler):
     def arguments(self) -> dict[str, Any]:
         """Query and path parameters, checked, in the types that openapi.yaml declares."""
         if self._arguments is None:
-            query = {name: self.get_query_arguments(name) for name in self.request.query_arguments}
+            # Not by Tornado's getters: they strip, and put spaces where control characters were.
+            query = {
+                name: [self.decode_argument(value, name) for value in values]
+                for name, values in self.request.query_arguments.items()
+            }
             self._arguments = self.operation.check_parameters(query, self.path_kwargs)
         return self._arguments
 

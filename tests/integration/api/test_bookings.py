@@ -61,6 +61,8 @@ def test_an_estimate_needs_no_body(hub: Hub) -> None:
     assert (asked.json()["most_microcredits"], asked.json()["runs"]) == (2_500_000, 0)
     assert hub.as_("alice").get("estimates").status_code == 200
     assert hub.as_("alice").get("estimates", params={"model": "T5"}).json()["details"]["field"] == "model"
+    refused = hub.as_("alice").get("estimates?notebook_path=%06a.ipynb")
+    assert (refused.status_code, refused.json()["details"]["field"]) == (422, "notebook_path")
 
 
 def test_the_calendar_of_a_pool(hub: Hub, booking: dict[str, Any]) -> None:
