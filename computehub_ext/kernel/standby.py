@@ -14,6 +14,7 @@ Python reads only at its start (PYTHON*, LD_*) it can't take over; whoever asks 
 
 from __future__ import annotations
 
+import errno
 import hmac
 import json
 import logging
@@ -26,13 +27,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+ENVIRONMENT_AT_START = dict(os.environ)  # before the imports below, some of which add to it
 if sys.path and sys.path[0] == os.path.dirname(os.path.abspath(__file__)):
     del sys.path[0]  # what lies beside this file must not shadow what the user imports
 
-import zmq
-from ipykernel.heartbeat import Heartbeat
-from ipykernel.kernelapp import IPKernelApp
-from tornado.ioloop import IOLoop
+import zmq  # noqa: E402
+from ipykernel.heartbeat import Heartbeat  # noqa: E402
+from ipykernel.kernelapp import IPKernelApp  # noqa: E402
+from tornado.ioloop import IOLoop  # noqa: E402
 
 MESSAGE_BYTES_MAX = 1024 * 1024
 MESSAGE_SECONDS_MAX = 2.0
@@ -60,14 +62,14 @@ class BoundHeartbeat(Heartbeat):
                     return
                 if problem.errno == zmq.ENOTSOCK:
                     return
-                # Anything else is a signal that interrupted the wait.
+                if problem.errno != errno.EINTR:  # a signal, after which the heart goes on
+                    raise
 
 
 class LeasedKernelApp(IPKernelApp):
     """ipykernel, with all ports bound without a race and, as a standby, with its start-up code left for later."""
 
     is_standby = False
-    environment_at_start: dict[str, str] = dict(os.environ)
 
     def init_sockets(self) -> None:
         level = self.log.level
@@ -95,7 +97,7 @@ class LeasedKernelApp(IPKernelApp):
         environment = request["environment"]
         os.chdir(request["cwd"])
         # What ipykernel and its libraries have set themselves stays where the placement says nothing of it.
-        own = {name: value for name, value in os.environ.items() if self.environment_at_start.get(name) != value}
+        own = {name: value for name, value in os.environ.items() if ENVIRONMENT_AT_START.get(name) != value}
         os.environ.clear()
         os.environ.update({**own, **environment})
         time.tzset()

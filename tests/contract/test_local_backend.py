@@ -11,7 +11,7 @@ from computehub_ext.backends.local import LocalBackend, WarmSettings
 from computehub_ext.backends.model import Backend
 from computehub_ext.testing.backend_contract import BackendContract, KernelContract, MakeBackend
 from computehub_ext.testing.kernels import wait_for
-from tests.support.processes import nothing_left_of
+from tests.support.processes import nothing_left_of, private_ipython  # noqa: F401 - used by its name
 
 
 class TestLocalBackend(BackendContract, KernelContract):

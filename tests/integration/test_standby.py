@@ -16,7 +16,7 @@ from computehub_ext.backends.local.warm import adopt
 from computehub_ext.backends.model import LookState, StartRequest, WarmPool
 from computehub_ext.core.ids import new_id
 from computehub_ext.testing.kernels import KernelTalk, wait_for
-from tests.support.processes import nothing_left_of, owner_of
+from tests.support.processes import nothing_left_of, owner_of, private_ipython  # noqa: F401 - used by its name
 
 Make = Callable[..., LocalBackend]
 

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+import pytest
 
 from computehub_ext.backends.local import LocalBackend
 from computehub_ext.backends.local.processes import labelled
 from computehub_ext.testing.kernels import wait_for
+
+
+@pytest.fixture(scope="session", autouse=True)
+def private_ipython(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the history and the start-up files of whoever runs the tests out of their kernels."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("IPYTHONDIR", str(tmp_path_factory.mktemp("ipython")))
+        yield
 
 
 def owner_of(state_dir: Path) -> str:

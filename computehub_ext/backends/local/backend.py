@@ -9,6 +9,8 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,9 +19,9 @@ from computehub_ext.core.errors import NotFound, NotYetEnded, Refused, SkipPlace
 
 from ..model import ENDINGS, Backend, Ending, Health, Look, LookState, Placed, StartRequest, check_placement_id
 from .directory import PlacementDirectory
-from .environment import a_standby_can_take, for_placement
+from .environment import PASSED_ON, a_standby_can_take, for_placement
 from .launch import Command, Launcher
-from .processes import held, kill_labelled, labelled, send
+from .processes import kill_labelled, labelled, send
 from .warm import WarmKernels, WarmSettings, adopt
 
 _POLL_SECONDS = 0.005
@@ -44,6 +46,9 @@ class LocalBackend(Backend):
         What standbys may cost; its ``count`` is overridden by ``standby_count`` where that is given.
     start_seconds_max:
         How long a kernel may take until it listens.
+    environment_names:
+        What of the server's environment kernels get; a name may end in ``*``. Names that look like a secret's are
+        left out even so.
     """
 
     name = "local"
@@ -56,8 +61,9 @@ class LocalBackend(Backend):
         standby_count: int | None = None,
         warm: WarmSettings | None = None,
         start_seconds_max: float = 60.0,
+        environment_names: Sequence[str] = PASSED_ON,
     ) -> None:
-        self._launcher = Launcher(Path(state_dir).absolute(), python)
+        self._launcher = Launcher(Path(state_dir).absolute(), python, environment_names)
         self._placements = self._launcher.state_dir / "placements"
         self._start_seconds_max = start_seconds_max
         self._locks = [threading.Lock() for _ in range(64)]
@@ -75,7 +81,7 @@ class LocalBackend(Backend):
         if not os.path.isdir(request.cwd):
             raise Refused(f"There is no folder {request.cwd} here.", kind="folder")
         command = self._launcher.command(request.kernel_name)
-        with self._lock_for(request.placement_id):
+        with self._lock_for(request.placement_id), _translated():
             directory = self._find_or_begin(request, command)
         return self._wait_until_it_listens(directory, request, command)
 
@@ -126,7 +132,11 @@ class LocalBackend(Backend):
             return False
         # The renaming writes down whose it is; from here on whoever looks finds a placement that is paid for a little
         # while, and a repeated start goes on from there.
-        os.rename(standby.directory.path, directory.path)
+        try:
+            os.rename(standby.directory.path, directory.path)
+        except OSError:
+            standby.end()
+            return False
         directory.pay(request.paid_until)
         try:
             adopt(directory, environment=environment, cwd=request.cwd, session_key=request.session_key)
@@ -221,9 +231,11 @@ class LocalBackend(Backend):
                 known |= {path.name, directory.label()}
             if look.state in (LookState.STARTING, LookState.RUNNING):
                 looks.append(look)
-            elif time.time() - (directory.ended_at() or time.time()) > _ENDED_KEPT_SECONDS:
+            elif time.time() - (directory.ended_at() or path.stat().st_mtime) > _ENDED_KEPT_SECONDS:
                 directory.remove()
-        for label in sorted(labels - known):
+        if lost := labels - known:
+            lost &= set(labelled(self._launcher.owner).values())  # what went away meanwhile is not lost
+        for label in sorted(lost):
             looks.append(Look(label, LookState.RUNNING, message="Found by its label; its record is gone."))
         return looks
 
@@ -234,18 +246,14 @@ class LocalBackend(Backend):
         kernel = directory.process("kernel")
         if kernel is None:
             return  # it has not started yet, so nothing runs in it
-        with held(*kernel) as descriptor:
-            if descriptor is None:
-                raise self._refusal(directory)
-            # To its whole group, as Jupyter does: a cell may wait for a program that it runs. While we hold the
-            # leader's descriptor and it lives, the group is its own.
-            try:
-                os.killpg(kernel[0], signal.SIGINT)
-            except ProcessLookupError:
-                raise self._refusal(directory) from None
+        # To its whole group, as Jupyter does: a cell may wait for a program that it runs.
+        if not send(*kernel, signal.SIGINT, to_group=True):
+            raise self._refusal(directory)
 
     def renew(self, placement_id: str, paid_until: datetime) -> None:
-        self._running(placement_id).pay(paid_until)
+        directory = self._running(placement_id)
+        with _translated():
+            directory.pay(paid_until)
 
     def stop(self, placement_id: str, grace_seconds: float = 2.0) -> None:
         directory = self._directory(placement_id)
@@ -273,7 +281,10 @@ class LocalBackend(Backend):
         self._launcher.reap()
 
     def _ask_to_end(self, directory: PlacementDirectory, grace_seconds: float) -> None:
-        directory.write("stop", repr(float(grace_seconds)))
+        try:
+            directory.write("stop", repr(float(grace_seconds)))
+        except OSError:
+            pass  # a full disk: the signal alone ends it as well, with a grace of its own
         if (process := directory.process("supervisor")) is not None:
             send(*process, signal.SIGTERM)
 
@@ -327,6 +338,14 @@ class LocalBackend(Backend):
 
     def _lock_for(self, placement_id: str) -> threading.Lock:
         return self._locks[hash(placement_id) % len(self._locks)]
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except OSError as problem:
+        raise SkipPlace(f"The folder for kernels can't be written to: {problem.strerror}.") from problem
 
 
 def _listens(info: dict[str, Any]) -> bool:

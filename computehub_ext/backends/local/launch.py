@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import secrets
 import signal
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -46,19 +47,24 @@ class Launcher:
         Made private if it is not; on a local disk, since locks and sockets live there.
     python:
         The interpreter of the ``python3`` kernelspec and of all supervisors.
+    environment_names:
+        What of the server's environment is passed on; a name may end in ``*``.
     """
 
-    def __init__(self, state_dir: Path, python: str) -> None:
-        self.state_dir, self.python = state_dir, python
+    def __init__(self, state_dir: Path, python: str, environment_names: Sequence[str] = PASSED_ON) -> None:
+        self.state_dir, self.python, self.environment_names = state_dir, python, tuple(environment_names)
         for name in ("", "placements", "standbys", "new"):
             (state_dir / name).mkdir(mode=0o700, parents=True, exist_ok=True)
         os.chmod(state_dir, 0o700)
+        for path in (state_dir / "new").iterdir():
+            if not PlacementDirectory(path).is_watched():
+                PlacementDirectory(path).remove()  # of a server that was killed before it could give it its name
         self.owner = _own_id(state_dir / "backend_id")
         self._children: set[int] = set()
         self._lock = threading.Lock()
 
     def base_environment(self) -> dict[str, str]:
-        return passed_on(os.environ, PASSED_ON)
+        return passed_on(os.environ, self.environment_names)
 
     def command(self, kernel_name: str) -> Command:
         """Resolve a kernelspec. Raises ``Refused`` with the known ones for an unknown name."""
@@ -87,14 +93,16 @@ class Launcher:
         new.path.mkdir(mode=0o700)
         lock = new.try_lock()
         assert lock is not None, "nobody else knows this directory yet"
-        new.write("placement.json", {"label": label})
-        new.pay(paid_until)
         try:
+            new.write("placement.json", {"label": label})
+            new.pay(paid_until)
             os.rename(new.path, place)
-        except OSError:
+        except OSError as problem:
             os.close(lock)
             new.remove()
-            return None
+            if problem.errno in (errno.EEXIST, errno.ENOTEMPTY):
+                return None
+            raise
         return PlacementDirectory(place), lock
 
     def spawn(

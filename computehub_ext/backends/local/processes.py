@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 
 from .environment import LABEL, OWNER
 
@@ -21,30 +20,33 @@ def start_time(pid: int) -> int | None:
     return None if fields[0] in (b"Z", b"X") else int(fields[19])
 
 
-@contextmanager
-def held(pid: int, started: int | None = None) -> Iterator[int | None]:
-    """Yield a descriptor for the process, or None if it is gone or isn't the one that ``started`` tells."""
+def send(pid: int, started: int, number: int, *, to_group: bool = False) -> bool:
+    """Signal a process, or the group that it leads, if it is still the one that ``started`` tells."""
+    descriptor = _hold(pid)
     try:
-        descriptor = os.pidfd_open(pid)
-    except OSError:
-        yield None
-        return
-    try:
-        # Looked at only after the descriptor is ours: from then on the pid can't come to mean another process.
-        yield descriptor if started is None or start_time(pid) == started else None
-    finally:
-        os.close(descriptor)
-
-
-def send(pid: int, started: int, number: int) -> bool:
-    with held(pid, started) as descriptor:
-        if descriptor is None:
+        # Looked at only after it is held: from then on the pid can't come to mean another process.
+        if start_time(pid) != started:
             return False
-        try:
+        if to_group:
+            os.killpg(pid, number)
+        elif descriptor is None:
+            os.kill(pid, number)
+        else:
             signal.pidfd_send_signal(descriptor, number)
-        except (ProcessLookupError, PermissionError):
-            return False
+    except (ProcessLookupError, PermissionError):
+        return False
+    else:
         return True
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _hold(pid: int) -> int | None:
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        return None  # gone, which its start time will tell, or a sandbox without such descriptors
 
 
 def label_of(pid: int, owner: str) -> str | None:
@@ -76,12 +78,9 @@ def kill_labelled(owner: str, labels: Collection[str], seconds_max: float = 5.0)
         if time.monotonic() > deadline:
             return False
         for pid in left:
-            with held(pid) as descriptor:
-                if descriptor is not None and label_of(pid, owner) in labels:
-                    try:
-                        signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-                    except (ProcessLookupError, PermissionError):
-                        pass
+            started = start_time(pid)
+            if started is not None and label_of(pid, owner) in labels:
+                send(pid, started, signal.SIGKILL)
         time.sleep(0.01)
     return True
 
