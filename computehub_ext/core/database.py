@@ -9,7 +9,7 @@ a few connections read; on PostgreSQL each write is a serializable transaction, 
 from __future__ import annotations
 
 import contextlib
-import logging
+import os
 import random
 import threading
 import time
@@ -42,8 +42,6 @@ WRITE_ATTEMPTS_MAX = 12
 # serialization_failure, deadlock_detected, and unique_violation: two that inserted the same row at the same moment;
 # tried again, the loser sees the winner's.
 _LOST_RACES = {"40001", "40P01", "23505"}
-
-_log = logging.getLogger(__name__)
 
 
 class Database:
@@ -160,7 +158,10 @@ class Database:
         if self.url.database in (None, "", ":memory:"):
             self._write_engine = self._read_engine = _sqlite_engine(self.url, None, StaticPool)
         else:
-            Path(str(self.url.database)).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path = Path(str(self.url.database))
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # The owner's alone, wherever it lies; SQLite gives its log the same mode.
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
             self._write_engine = _sqlite_engine(self.url, None, QueuePool, pool_size=1, max_overflow=0)
             self._read_engine = _sqlite_engine(
                 self.url, "BEGIN", QueuePool, read_only=True, pool_size=READERS_MAX, max_overflow=0

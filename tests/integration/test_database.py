@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import signal
 import sqlite3
+import stat
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from sqlalchemy import Column, Integer, MetaData, String, Table, func, select
@@ -366,3 +368,10 @@ def test_old_hints_are_swept_away_told_or_not(database: Database, clock: ManualC
     database.deliver()
     rows = database.read(lambda unit: unit.connection.exec_driver_sql("SELECT payload FROM outbox").scalars().all())
     assert (heard, rows) == (["old", "new"], ['{"text": "new"}'])
+
+
+@pytest.mark.parametrize("database", ["file"], indirect=True)
+def test_nobody_else_on_the_machine_reads_the_file(database: Database) -> None:
+    path = Path(str(database.url.database))
+    modes = {found.name: stat.S_IMODE(found.stat().st_mode) for found in path.parent.glob(path.name + "*")}
+    assert modes == dict.fromkeys([path.name, f"{path.name}-shm", f"{path.name}-wal"], 0o600)
