@@ -10,7 +10,7 @@ from sqlalchemy import Row, func, select
 
 from computehub_ext.core.database import Unit
 from computehub_ext.ledger.model import EntryKind, HoldState, Origin, input_hash
-from computehub_ext.ledger.store import accounts, balances, hold_changes, holds, journal_entries, postings
+from computehub_ext.ledger.tables import accounts, balances, hold_changes, holds, journal_entries, postings
 
 
 def verify(unit: Unit) -> list[str]:

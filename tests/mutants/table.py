@@ -50,14 +50,14 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="the database takes a balance below its floor",
-        file="computehub_ext/ledger/store.py",
+        file="computehub_ext/ledger/tables.py",
         old='"floor_microcredits IS NULL OR posted_microcredits - held_microcredits >= floor_microcredits"',
         new='"1 = 1"',
         test="tests/integration/test_ledger_races.py::test_the_database_itself_refuses_what_no_code_should_write",
     ),
     Mutant(
         name="the database takes a hold drawn beyond its amount",
-        file="computehub_ext/ledger/store.py",
+        file="computehub_ext/ledger/tables.py",
         old='CheckConstraint("drawn_microcredits >= 0 AND drawn_microcredits <= amount_microcredits", name="drawn")',
         new='CheckConstraint("1 = 1", name="drawn")',
         test="tests/integration/test_ledger_races.py::test_the_database_itself_refuses_what_no_code_should_write",

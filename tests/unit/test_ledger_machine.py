@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule
 
 from computehub_ext.core.clock import ManualClock
-from computehub_ext.core.database import Database
+from computehub_ext.core.database import Database, metadata
 from computehub_ext.core.errors import ComputeHubError
 from computehub_ext.ledger import service as ledger
+from computehub_ext.ledger import tables
 from computehub_ext.ledger.model import Origin
-from computehub_ext.testing.stores import import_every_store
 
+BOOKS = [tables.accounts, tables.balances, tables.holds, tables.hold_changes, tables.journal_entries, tables.postings]
 ACCOUNTS = ("person:ada", "person:bob")
 amounts = st.integers(1, 30)
 account_ids = st.sampled_from(ACCOUNTS)
@@ -29,7 +30,6 @@ class BooksMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        import_every_store()
         self.clock = ManualClock()
         self.database = Database("sqlite://", clock=self.clock)
         self.database.write(_create_books)
@@ -152,17 +152,8 @@ class BooksMachine(RuleBasedStateMachine):
 
 
 def _create_books(unit: Any) -> None:
-    from computehub_ext.ledger import store
-
-    for table in (
-        store.accounts,
-        store.balances,
-        store.holds,
-        store.hold_changes,
-        store.journal_entries,
-        store.postings,
-    ):
-        table.create(unit.connection)
+    """Only the books' tables: there is a new database for each of many runs."""
+    metadata.create_all(unit.connection, tables=BOOKS)
 
 
 TestBooks = BooksMachine.TestCase
