@@ -6,7 +6,6 @@ its slices are, each size as a model of its own.
 
 from __future__ import annotations
 
-import importlib
 import logging
 import re
 from collections.abc import Iterator, Mapping
@@ -108,7 +107,7 @@ def running(nvml: Any = None) -> Iterator[Any]:
     """NVML between its start and its shutdown, or None where it or the driver is missing."""
     if nvml is None:
         try:
-            nvml = importlib.import_module("pynvml")
+            import pynvml as nvml
         except ImportError:
             yield None
             return
