@@ -107,10 +107,11 @@ def running(nvml: Any = None) -> Iterator[Any]:
     """NVML between its start and its shutdown, or None where it or the driver is missing."""
     if nvml is None:
         try:
-            import pynvml as nvml
+            import pynvml
         except ImportError:
             yield None
             return
+        nvml = pynvml
     try:
         nvml.nvmlInit()
     except nvml.NVMLError as error:
