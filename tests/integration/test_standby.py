@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -13,10 +12,9 @@ from computehub_ext.backends.local import LocalBackend, WarmSettings
 from computehub_ext.backends.local.directory import PlacementDirectory
 from computehub_ext.backends.local.processes import labelled
 from computehub_ext.backends.local.warm import adopt
-from computehub_ext.backends.model import LookState, StartRequest, WarmPool
-from computehub_ext.core.ids import new_id
+from computehub_ext.backends.model import LookState, WarmPool
 from computehub_ext.testing.kernels import KernelTalk, wait_for
-from tests.support.processes import nothing_left_of, owner_of, private_ipython  # noqa: F401 - used by its name
+from tests.support.processes import ask, nothing_left_of, owner_of, private_ipython  # noqa: F401 - used by its name
 
 Make = Callable[..., LocalBackend]
 
@@ -38,22 +36,6 @@ def make(state_dir: Path) -> Iterator[Make]:
 
     yield make
     nothing_left_of(state_dir, made)
-
-
-def ask(cwd: Path, **changes: object) -> StartRequest:
-    values = {
-        "placement_id": new_id("placement"),
-        "kernel_name": "python3",
-        "cwd": str(cwd),
-        "env": {},
-        "devices": (),
-        "model": "T4",
-        "simulated": True,
-        "session_key": new_id("key").encode(),
-        "username": "ada",
-        "paid_until": datetime.now(UTC) + timedelta(minutes=2),
-    }
-    return StartRequest(**{**values, **changes})  # type: ignore[arg-type]
 
 
 def standbys(state_dir: Path) -> list[PlacementDirectory]:

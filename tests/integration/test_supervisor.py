@@ -5,13 +5,11 @@ from __future__ import annotations
 import errno
 import json
 import os
-import random
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -21,13 +19,12 @@ import pytest
 
 from computehub_ext.backends.local import LocalBackend
 from computehub_ext.backends.local.directory import PlacementDirectory
-from computehub_ext.backends.local.processes import labelled, start_time
-from computehub_ext.backends.model import Ending, LookState, Placed, StartRequest
+from computehub_ext.backends.local.processes import start_time
+from computehub_ext.backends.model import Ending, LookState, Placed
 from computehub_ext.core.errors import Refused, SkipPlace
-from computehub_ext.core.ids import new_id
 from computehub_ext.kernel import supervisor
 from computehub_ext.testing.kernels import KernelTalk, wait_for
-from tests.support.processes import nothing_left_of, owner_of, private_ipython  # noqa: F401 - used by its name
+from tests.support.processes import ask, nothing_left_of, owner_of, private_ipython  # noqa: F401 - used by its name
 
 # Starts a grandchild in a session of its own; it survives its parent, and prints its pid.
 DETACH = """
@@ -57,22 +54,6 @@ def backend(state_dir: Path) -> Iterator[LocalBackend]:
     backend = LocalBackend(state_dir)
     yield backend
     nothing_left_of(state_dir, [backend])
-
-
-def ask(cwd: Path, paid_seconds: float = 120.0, **changes: object) -> StartRequest:
-    values = {
-        "placement_id": new_id("placement"),
-        "kernel_name": "python3",
-        "cwd": str(cwd),
-        "env": {},
-        "devices": (),
-        "model": "T4",
-        "simulated": True,
-        "session_key": new_id("key").encode(),
-        "username": "ada",
-        "paid_until": datetime.now(UTC) + timedelta(seconds=paid_seconds),
-    }
-    return StartRequest(**{**values, **changes})  # type: ignore[arg-type]
 
 
 def detach(placed: Placed, what: str = "0") -> int:
@@ -187,166 +168,6 @@ def test_a_kernel_that_the_system_ended_for_its_memory_is_said_to_be_that(monkey
     assert watch._why_it_died() == "out_of_memory"
     watch.kernel_status = int(signal.SIGSEGV)
     assert watch._why_it_died() == "crashed"
-
-
-# The server
-
-
-SERVER = """
-import os, signal, sys
-from datetime import datetime
-from pathlib import Path
-from computehub_ext.backends.local import LocalBackend, WarmSettings, backend as module, launch
-from computehub_ext.backends.local.directory import PlacementDirectory
-from computehub_ext.testing.kernels import wait_for
-from tests.integration.test_supervisor import ask
-
-state, placement_id, paid_until, standbys, moment = sys.argv[1:]
-
-def die_at(here, owner, name, when):
-    old = getattr(owner, name)
-    def replaced(*arguments, **named):
-        if moment == here and when == "before":
-            os.kill(os.getpid(), signal.SIGKILL)
-        result = old(*arguments, **named)
-        if moment == here:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return result
-    setattr(owner, name, replaced)
-
-backend = LocalBackend(Path(state), warm=WarmSettings(count=int(standbys), lifetime_seconds=3))
-if int(standbys):
-    wait_for(lambda: backend.warm_count, message="no standby kernel")
-    die_at("renamed", module.os, "rename", "after")
-    die_at("paid", PlacementDirectory, "pay", "after")
-    die_at("adopted", module, "adopt", "after")
-else:
-    die_at("made", launch.Launcher, "make", "after")
-    die_at("spawning", launch.os, "posix_spawn", "before")
-    die_at("spawned", launch.os, "posix_spawn", "after")
-request = ask(Path(state).parent, placement_id=placement_id, session_key=b"the-lease's-own",
-              paid_until=datetime.fromisoformat(paid_until))
-print("going", flush=True)
-backend.start(request)
-print("started", flush=True)
-sys.stdin.read()
-"""
-
-
-class Server:
-    """A process that starts one placement and is killed; the request is the one that its successor repeats."""
-
-    def __init__(self, tmp_path: Path, *, standbys: int = 0, moment: str = "never") -> None:
-        self.request = ask(tmp_path, session_key=b"the-lease's-own")
-        self.process = subprocess.Popen(
-            [
-                sys.executable,
-                "-c",
-                SERVER,
-                str(tmp_path / "state"),
-                self.request.placement_id,
-                self.request.paid_until.isoformat(),
-                str(standbys),
-                moment,
-            ],
-            cwd=Path(__file__).parents[2],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def says(self, word: str) -> None:
-        assert self.process.stdout is not None
-        assert self.process.stdout.readline().strip() == word
-
-    def died(self) -> None:
-        with self.process:
-            assert self.process.wait(timeout=60) == -signal.SIGKILL
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.died()
-
-
-def one_kernel_and_then_none(state_dir: Path, request: StartRequest) -> None:
-    """A successor asks again, gets exactly one kernel that works, and can end it."""
-    backend = LocalBackend(state_dir)
-    assert {look.placement_id for look in backend.list_placements()} <= {request.placement_id}
-    placed = backend.start(request)
-    with KernelTalk(placed.connection_info) as kernel:
-        assert kernel.run("import os; print(os.getcwd())").strip() == request.cwd
-    assert [look.placement_id for look in backend.list_placements()] == [request.placement_id]
-    backend.stop(request.placement_id, 0)
-    wait_for(lambda: not labelled(owner_of(state_dir)), 10, "processes were left behind: they did not end")
-    nothing_left_of(state_dir, [backend])
-
-
-@pytest.mark.parametrize("moment", ["made", "spawning", "spawned"])
-def test_a_server_killed_while_it_starts_a_kernel(state_dir: Path, tmp_path: Path, moment: str) -> None:
-    server = Server(tmp_path, moment=moment)
-    server.says("going")
-    server.died()
-    one_kernel_and_then_none(state_dir, server.request)
-
-
-@pytest.mark.parametrize("moment", ["renamed", "paid", "adopted"])
-def test_a_server_killed_while_it_takes_over_a_standby(state_dir: Path, tmp_path: Path, moment: str) -> None:
-    server = Server(tmp_path, standbys=1, moment=moment)
-    server.says("going")
-    server.died()
-    one_kernel_and_then_none(state_dir, server.request)
-
-
-# The seed is in the test's name; another first one explores other moments.
-FIRST_SEED = int(os.environ.get("COMPUTEHUB_SEED", "20260302"))
-
-
-@pytest.mark.parametrize("seed", range(FIRST_SEED, FIRST_SEED + 4))
-def test_a_server_killed_at_any_moment(state_dir: Path, tmp_path: Path, seed: int) -> None:
-    seconds = random.Random(seed).uniform(0.0, 0.5)
-    server = Server(tmp_path)
-    server.says("going")
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        time.sleep(0.001)
-    server.kill()
-    one_kernel_and_then_none(state_dir, server.request)
-
-
-def test_a_kernel_survives_its_server_with_its_variables(state_dir: Path, tmp_path: Path) -> None:
-    server = Server(tmp_path, standbys=1)
-    server.says("going")
-    server.says("started")
-    connection_file = state_dir / "placements" / server.request.placement_id / "connection.json"
-    with KernelTalk(json.loads(connection_file.read_text())) as kernel:
-        kernel.run("x = 7")
-        server.kill()
-        successor = LocalBackend(state_dir)
-        successor.renew(server.request.placement_id, datetime.now(UTC) + timedelta(minutes=1))
-        assert kernel.run("print(x)") == "7\n"
-        cell = kernel.begin("while True: pass")
-        successor.interrupt(server.request.placement_id)
-        assert kernel.reply_to(cell)["ename"] == "KeyboardInterrupt"
-    successor.stop(server.request.placement_id)
-    nothing_left_of(state_dir, [successor])
-
-
-def test_standbys_end_by_themselves_when_their_server_is_gone(state_dir: Path, tmp_path: Path) -> None:
-    server = Server(tmp_path, standbys=2)
-    server.says("going")
-    server.says("started")
-    server.kill()
-    kernel = {server.request.placement_id}
-
-    def only_the_placement() -> bool:
-        left = set(labelled(owner_of(state_dir)).values())
-        return not {label for label in left if (state_dir / "standbys" / label).exists()}
-
-    wait_for(only_the_placement, 10, "standby kernels outlived their server")
-    successor = LocalBackend(state_dir)
-    assert {look.placement_id for look in successor.list_placements()} == kernel
-    assert list((state_dir / "standbys").iterdir()) == []
-    nothing_left_of(state_dir, [successor])
 
 
 # What must not be hit or held

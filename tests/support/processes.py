@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from computehub_ext.backends.local import LocalBackend
 from computehub_ext.backends.local.processes import labelled
+from computehub_ext.backends.model import StartRequest
+from computehub_ext.core.ids import new_id
 from computehub_ext.testing.kernels import wait_for
 
 
@@ -18,6 +21,23 @@ def private_ipython(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("IPYTHONDIR", str(tmp_path_factory.mktemp("ipython")))
         yield
+
+
+def ask(cwd: Path, paid_seconds: float = 120.0, **changes: object) -> StartRequest:
+    """Return a request such as the contract's; ``changes`` replace its fields."""
+    values = {
+        "placement_id": new_id("placement"),
+        "kernel_name": "python3",
+        "cwd": str(cwd),
+        "env": {},
+        "devices": (),
+        "model": "T4",
+        "simulated": True,
+        "session_key": new_id("key").encode(),
+        "username": "ada",
+        "paid_until": datetime.now(UTC) + timedelta(seconds=paid_seconds),
+    }
+    return StartRequest(**{**values, **changes})  # type: ignore[arg-type]
 
 
 def owner_of(state_dir: Path) -> str:

@@ -74,15 +74,20 @@ def labelled(owner: str) -> dict[int, str]:
 def kill_labelled(owner: str, labels: Collection[str], seconds_max: float = 5.0) -> bool:
     """Kill whatever carries one of the labels; tell whether all of it is gone."""
     deadline = time.monotonic() + seconds_max
-    while left := [pid for pid, label in labelled(owner).items() if label in labels]:
+    dying: dict[int, int] = {}
+    while True:
+        left = [pid for pid, label in labelled(owner).items() if label in labels]
+        # A process loses its environment, and so its label, a moment before it is gone.
+        dying = {pid: started for pid, started in dying.items() if start_time(pid) == started}
+        if not left and not dying:
+            return True
         if time.monotonic() > deadline:
             return False
         for pid in left:
             started = start_time(pid)
-            if started is not None and label_of(pid, owner) in labels:
-                send(pid, started, signal.SIGKILL)
-        time.sleep(0.01)
-    return True
+            if started is not None and label_of(pid, owner) in labels and send(pid, started, signal.SIGKILL):
+                dying[pid] = started
+        time.sleep(0.005)
 
 
 def resident_mib(pid: int) -> float:
