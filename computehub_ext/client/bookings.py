@@ -17,6 +17,7 @@ from computehub_ext.core.timespan import TimeSpan
 from computehub_ext.leases import service as leases
 from computehub_ext.leases import store as lease_store
 from computehub_ext.leases.model import EndReason
+from computehub_ext.leases.requests import spend_allowance
 from computehub_ext.people import service as people
 from computehub_ext.people.model import ApprovalWanted, Person
 from computehub_ext.pools import service as pools
@@ -112,18 +113,17 @@ class BookingCalls(Edge):
             span = self._span(starts_at, when, time_zone, duration_seconds, now)
             if actor.via is Via.KERNEL:
                 quote = bookings.quote(unit, self._calendar, model=model, count=count, span=span, now=now)
-                outcome = people.spend_allowance(
+                outcome = spend_allowance(
                     unit,
-                    person_id=person.id,
+                    person=person,
                     amount_microcredits=quote.amount_microcredits,
                     purpose=f"a booking of {count} × {quote.pool.model} from {views.moment(span.start_at)}",
                     key=key,
                     approval_id=approval_id,
                     kernel_id=actor.kernel_id,
                     notebook_path=notebook_path,
+                    settings=self.settings,
                     now=now,
-                    default_microcredits=self.settings.allowance_per_day_microcredits,
-                    lifetime=self.settings.approval_lifetime,
                 )
                 if isinstance(outcome, ApprovalWanted):
                     return outcome

@@ -16,6 +16,8 @@ from computehub_ext.leases import service as leases
 from computehub_ext.leases import store as lease_store
 from computehub_ext.leases.model import EndReason, Order
 from computehub_ext.leases.operator import KernelRequest
+from computehub_ext.leases.requests import LeaseRequest
+from computehub_ext.leases.requests import request as request_lease
 from computehub_ext.people.model import ApprovalWanted, Person
 
 
@@ -39,7 +41,7 @@ class NotebookCalls(Edge):
         inputs = {k: v for k, v in locals().items() if k not in ("self", "actor", "key", "approval_id")}
 
         def work(unit: Unit, person: Person, now: datetime) -> Json | ApprovalWanted:
-            wanted = leases.LeaseRequest(
+            wanted = LeaseRequest(
                 kernel_id=kernel_id,
                 notebook_path=notebook_path,
                 model=model,
@@ -51,7 +53,7 @@ class NotebookCalls(Edge):
                 from_kernel=actor.via is Via.KERNEL,
                 approval_id=approval_id,
             )
-            outcome = leases.request(
+            outcome = request_lease(
                 unit, self._calendar, person=person, wanted=wanted, key=key, settings=self.settings, now=now
             )
             return outcome if isinstance(outcome, ApprovalWanted) else self._lease_view(unit, outcome, now)
