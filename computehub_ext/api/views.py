@@ -157,14 +157,16 @@ def lease(
     }
 
 
-def history_line(value: StatementLine) -> Json:
+def history_line(value: StatementLine, *, lease_id: str | None) -> Json:
     return {
         "id": value.entry_id,
         "at": moment(value.at),
         "kind": str(value.kind),
         "amount_microcredits": value.amount_microcredits,
         "memo": value.memo,
-        "origin": str(value.origin),
+        "origin": str(value.origin) if value.origin else None,
+        "by_origin": {str(origin): amount for origin, amount in value.by_origin.items()},
+        "lease_id": lease_id,
     }
 
 

@@ -11,6 +11,7 @@ from computehub_ext.core.actor import Actor, Via
 from computehub_ext.core.cursor import read_cursor, write_cursor
 from computehub_ext.core.database import Unit
 from computehub_ext.core.errors import Forbidden, NotFound
+from computehub_ext.leases import store as lease_store
 from computehub_ext.ledger import service as ledger
 from computehub_ext.people import service as people
 from computehub_ext.people.model import Approval, Person
@@ -79,8 +80,9 @@ class PeopleCalls(Edge):
             lines = ledger.statement(unit, people.account_of(person), before=before, limit=limit + 1)
             more = len(lines) > limit
             lines = lines[:limit]
+            paid = lease_store.ids_by_hold(unit, [line.hold_id for line in lines if line.hold_id])
             return {
-                "items": [views.history_line(line) for line in lines],
+                "items": [views.history_line(line, lease_id=paid.get(line.hold_id or "")) for line in lines],
                 "next": write_cursor(lines[-1].at, lines[-1].entry_id) if more else None,
             }
 

@@ -156,6 +156,12 @@ def of_person(
     return [_lease(row) for row in unit.connection.execute(query)]
 
 
+def ids_by_hold(unit: Unit, hold_ids: Iterable[str]) -> dict[str, str]:
+    """The lease that each hold pays for, newest where a booking had several; holds without one are left out."""
+    query = select(leases.c.hold_id, leases.c.id).where(leases.c.hold_id.in_(set(hold_ids)))
+    return {row.hold_id: row.id for row in unit.connection.execute(query.order_by(leases.c.created_at))}
+
+
 def closed_of_notebook(unit: Unit, person_id: str, notebook_path: str, limit: int) -> list[Lease]:
     query = (
         select(leases)

@@ -487,3 +487,12 @@ def test_a_booking_missed_is_charged_for_its_grace_and_freed(hub: Plane) -> None
     hub.tick(minutes=15)
     assert hub.free("V100") == 1
     assert hub.money() == (9.375, 9.375)
+
+
+def test_the_history_says_which_lease_each_charge_paid_for(hub: Plane) -> None:
+    lease = hub.running()
+    hub.pass_time(minutes=2)
+    hub.release_lease(lease["id"], "returned")
+    lines = hub.history(browser())["items"]
+    assert {(line["kind"], line["lease_id"]) for line in lines} == {("usage", lease["id"]), ("grant", None)}
+    assert sum(line["amount_microcredits"] for line in lines) == hub.money()[0] * CREDIT
