@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +16,9 @@ from .moving import move_off, move_on, post_with_approval, problem_of
 from .problems import GpuProblem
 from .report import Facts, Note, Page
 from .wording import in_words
+
+HISTORY_PAGE = 200
+HISTORY_PAGES_MAX = 25
 
 
 def run(words: Sequence[str], desk: Desk) -> None:
@@ -50,7 +54,19 @@ def show_bookings(desk: Desk, given: SimpleNamespace) -> None:
 
 
 def show_history(desk: Desk, given: SimpleNamespace) -> None:
-    desk.show(pages.history_page(pages.items_of(desk.link.get("history", limit=given.limit)), desk.zone))
+    lines = list(itertools.islice(pages.merged(_history_lines(desk)), given.limit))
+    desk.show(pages.history_page(lines, desk.zone))
+
+
+def _history_lines(desk: Desk) -> Iterator[dict[str, Any]]:
+    """Line after line, page after page, as far as they are asked for."""
+    cursor = None
+    for _ in range(HISTORY_PAGES_MAX):
+        answer = desk.link.get("history", limit=HISTORY_PAGE, cursor=cursor)
+        yield from pages.items_of(answer)
+        cursor = answer.get("next") if isinstance(answer, dict) else None
+        if not cursor:
+            return
 
 
 def show_estimate(desk: Desk, given: SimpleNamespace) -> None:

@@ -89,15 +89,12 @@ def _size_on_gpu(value: Any) -> int:
     return 0
 
 
-def after_cell(result: Any) -> None:
-    """IPython's ``post_run_cell``: say it when it was that."""
-    if not is_gpu_memory_error(getattr(result, "error_in_exec", None)):
+def explain(error: BaseException) -> None:
+    """Display advice, if it was that."""
+    if not is_gpu_memory_error(error):
         return
     from IPython import get_ipython
     from IPython.display import display
 
     shell = get_ipython()
     display(advice(shell.user_ns if shell is not None else {}))
-
-
-after_cell.computehub = True  # type: ignore[attr-defined]  # so that a newer version finds and replaces it

@@ -1,17 +1,14 @@
-"""``%gpu`` in a kernel: registers the magic, its completion and the hint about memory."""
+"""``%gpu`` in a kernel: registers the magic, its completion and the hint about memory.
+
+Loaded at every kernel's start, so it imports the rest only when that is used.
+"""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
 from typing import Any
-
-from . import hints
-from .problems import Declined, GpuProblem
 
 NAME = "gpu"
 MATCHER = "computehub.gpu"
-ANSWERS_YES = ("y", "yes")
 
 
 def load(shell: Any = None) -> None:
@@ -28,7 +25,19 @@ def load(shell: Any = None) -> None:
     callbacks = getattr(shell.events, "callbacks", {}).get("post_run_cell", [])
     for old in [each for each in callbacks if getattr(each, "computehub", False)]:
         shell.events.unregister("post_run_cell", old)
-    shell.events.register("post_run_cell", hints.after_cell)
+    shell.events.register("post_run_cell", after_cell)
+
+
+def after_cell(result: Any) -> None:
+    """IPython's ``post_run_cell``: a cell that died of the GPU's memory is told so in words."""
+    error = getattr(result, "error_in_exec", None)
+    if error is not None:
+        from . import hints
+
+        hints.explain(error)
+
+
+after_cell.computehub = True  # type: ignore[attr-defined]  # so that a newer version finds and replaces it
 
 
 def _load_completion(shell: Any, magic: Magic) -> None:
@@ -76,7 +85,10 @@ class Magic:
 
     def _connected(self) -> Any:
         if self._desk is None:
-            self._desk = _cell_desk(self._shell)
+            from .cell import CellDesk
+            from .zone import local_zone
+
+            self._desk = CellDesk(_link(), local_zone(), self._shell)
         return self._desk
 
     def complete_event(self, *received: Any) -> list[str]:
@@ -105,68 +117,3 @@ def _link(timeout_seconds: float | None = None) -> Any:
     if timeout_seconds is not None:
         link.timeout_seconds = timeout_seconds
     return link
-
-
-def _cell_desk(shell: Any) -> Any:
-    from .card import display_id, render
-    from .desk import Desk
-    from .moving import ended_problem
-    from .report import Page
-    from .zone import local_zone
-
-    class CellDesk(Desk):
-        """A command given in a cell of the notebook that it is about."""
-
-        command = "%" + NAME
-        from_kernel = True
-
-        @property
-        def kernel_id(self) -> str:
-            if not self.link.kernel_id:
-                raise GpuProblem("This kernel does not know its own id; restart it.")
-            return str(self.link.kernel_id)
-
-        def show(self, page: Page) -> None:
-            from IPython.display import display
-
-            display(page)
-
-        def show_text(self, text: str) -> None:
-            print(text)
-
-        def ask(self, question: str) -> bool:
-            from IPython.core.error import StdinNotImplementedError
-
-            try:
-                answer = input(f"{question} [y/N] ")
-            except (StdinNotImplementedError, EOFError):
-                raise GpuProblem(
-                    "Nobody can be asked here. Add --yes to agree to what the preview shows, or --strict to refuse it."
-                ) from None
-            except KeyboardInterrupt:
-                raise Declined("Not switched: you interrupted the question.") from None
-            return answer.strip().lower() in ANSWERS_YES
-
-        def preview(self, keep: Any) -> dict[str, Any] | None:
-            from .capture import preview
-            from .names import StateError
-
-            try:
-                return dict(preview(shell.user_ns, keep))
-            except StateError as wrong:
-                raise GpuProblem(str(wrong)) from None
-
-        def begun(self, switch: Mapping[str, Any], lease: Mapping[str, Any] | None) -> Mapping[str, Any]:
-            from IPython.display import display
-
-            problem = ended_problem(switch, self)
-            if problem is not None:
-                raise problem
-            bundle = render(switch, lease, zone=self.zone, command=self.command)
-            display(bundle, raw=True, display_id=display_id(switch))
-            return switch
-
-        def wait(self, seconds: float) -> None:
-            time.sleep(seconds)
-
-    return CellDesk(_link(), local_zone())

@@ -264,6 +264,7 @@ def _await_approval(desk: Desk, approval_id: str, problem: LinkProblem) -> None:
         while time.monotonic() < deadline:
             state = str((desk.link.get(f"approvals/{approval_id}") or {}).get("state"))
             if state in ("approved", "used"):
+                desk.show(Page("Approved: going on", tone="good"))
                 return
             if state in ("declined", "expired"):
                 raise Declined(f"Not done: the approval was {state} in the browser.")

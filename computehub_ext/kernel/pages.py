@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 from .card import device_words, lease_facts, loss_table, problem_notes, seconds_left
@@ -24,6 +25,7 @@ SIMULATED_NOTE = (
 )
 ORIGINS = (("granted", "granted"), ("purchased", "bought"), ("earned", "earned"))
 EARLIEST_MAX = 3
+CHARGES_APART_MAX = timedelta(minutes=5)
 KINDS = {"hold": "held", "draw": "charged", "grant": "granted", "release": "released", "reversal": "reversed"}
 
 
@@ -81,7 +83,7 @@ def balance_page(me: Mapping[str, Any]) -> Page:
 
 def allowance_page(me: Mapping[str, Any], approvals: Sequence[Mapping[str, Any]], zone: str) -> Page:
     page = Page(f"What notebooks of {_who(me)} may spend by themselves")
-    page.add(Facts("Allowance", (("In 24 hours", _allowance_words(me.get("allowance") or {})),)))
+    page.add(Facts("Allowance", (("They may spend", _allowance_words(me.get("allowance") or {})),)))
     waiting = [a for a in approvals if a.get("state") == "pending"]
     if waiting:
         rows = tuple(
@@ -182,6 +184,7 @@ def booked_page(booking: Mapping[str, Any], zone: str, command: str) -> Page:
 
 
 def history_page(lines: Sequence[Mapping[str, Any]], zone: str) -> Page:
+    """Lines as ``merged`` returns them: the meter's many small charges of one stay are one row."""
     if not lines:
         return Page("No history yet")
     rows = tuple(
@@ -195,6 +198,25 @@ def history_page(lines: Sequence[Mapping[str, Any]], zone: str) -> Page:
         for line in lines
     )
     return Page("History").add(Table("Newest first", ("When", "What", "Credits", "For", "Origin"), rows, ("Credits",)))
+
+
+def merged(lines: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Add charges for the same thing that follow each other closely up to one line, dated by the last of them."""
+    current: dict[str, Any] | None = None
+    earliest: Any = None
+    for line in lines:
+        at = read_time(line.get("at"))
+        same = current is not None and all(current.get(name) == line.get(name) for name in ("kind", "memo", "origin"))
+        if same and line.get("kind") == "draw" and at and earliest and earliest - at <= CHARGES_APART_MAX:
+            assert current is not None
+            current["amount_microcredits"] = int(current["amount_microcredits"]) + int(line["amount_microcredits"])
+        else:
+            if current is not None:
+                yield current
+            current = dict(line)
+        earliest = at
+    if current is not None:
+        yield current
 
 
 def estimate_page(estimate: Mapping[str, Any], command: str) -> Page:

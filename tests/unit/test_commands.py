@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -17,6 +18,7 @@ from tests.unit.fake_api import (
     TOKEN,
     Asked,
     FakeApi,
+    Json,
     M,
     Refusal,
     booking,
@@ -156,6 +158,35 @@ def test_history(api: FakeApi, desk: RecordingDesk) -> None:
     assert "<b>" not in desk.pages[0].html()
 
 
+def charge(second: int, memo: str = "T4 for a.ipynb", origin: str = "granted") -> Json:
+    at = (datetime.fromisoformat(NOW) + timedelta(seconds=second)).isoformat().replace("+00:00", "Z")
+    return {"id": f"e{second}", "at": at, "kind": "draw", "amount_microcredits": -1000, "memo": memo, "origin": origin}
+
+
+def test_the_meters_small_charges_are_one_row_of_history(api: FakeApi, desk: RecordingDesk) -> None:
+    stay = [charge(second) for second in range(6000, 5000, -5)]
+    stay_before = [charge(second) for second in range(1000, 0, -5)]
+    api.history = [charge(6005, origin="purchased"), *stay, *stay_before, charge(0, memo="T4 for b.ipynb")]
+    rows = run(desk, "history").splitlines()[5:]
+    assert [row.split()[9:] for row in rows] == [
+        ["-0.0010", "T4", "for", "a.ipynb", "purchased"],
+        ["-0.2000", "T4", "for", "a.ipynb", "granted"],
+        ["-0.2000", "T4", "for", "a.ipynb", "granted"],
+        ["-0.0010", "T4", "for", "b.ipynb", "granted"],
+    ]
+
+
+def test_history_asks_for_further_pages_only_as_far_as_needed(api: FakeApi, desk: RecordingDesk) -> None:
+    def page(asked: Asked) -> Json:
+        number = int(asked.query.get("cursor", "0"))
+        found = [charge(9000 - number * 1000 - second) for second in range(200)]
+        return {"items": found, "next": str(number + 1)}
+
+    api.answers["GET", "history"] = page
+    assert len(run(desk, "history --limit 2").splitlines()) == 5 + 2
+    assert len(api.sent("GET", "history")) == 3
+
+
 def test_estimate_uses_this_notebooks_past(api: FakeApi, desk: RecordingDesk) -> None:
     said = run(desk, "estimate V100 --for 2h")
     assert "At most  2.00 credits" in said
@@ -236,7 +267,7 @@ def test_there_is_nothing_to_extend_on_the_cpu(desk: RecordingDesk) -> None:
 
 def test_no_notebook_sets_its_own_allowance(api: FakeApi, desk: RecordingDesk) -> None:
     assert "no notebook can change it" in refused(desk, "allowance 100")
-    assert "5.00 credits in 24 hours" in run(desk, "allowance")
+    assert "They may spend  5.00 credits in 24 hours without asking you" in run(desk, "allowance")
     assert not api.sent("PUT", "me/allowance")
 
 

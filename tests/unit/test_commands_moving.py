@@ -226,7 +226,8 @@ def test_above_the_allowance_the_browser_is_asked_and_the_cell_goes_on(api: Fake
     said = run(desk, "on T4")
     assert "It needs 8.00 credits, and 5.00 of the allowance are left." in said
     assert f"Approve or decline it in ComputeHub: {api.url.replace('api/computehub/v1/', 'computehub/')}" in said
-    assert 'href="/user/ada/computehub/"' in desk.pages[-1].html()
+    assert 'href="/user/ada/computehub/"' in desk.pages[-2].html()
+    assert desk.pages[-1].title == "Approved: going on"
     assert [asked.body.get("approval_id") for asked in api.sent("POST", "switches")] == [None, "appr_1"]
     assert len(desk.begun_with) == 1
 
