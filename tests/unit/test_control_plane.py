@@ -494,5 +494,5 @@ def test_the_history_says_which_lease_each_charge_paid_for(hub: Plane) -> None:
     hub.pass_time(minutes=2)
     hub.release_lease(lease["id"], "returned")
     lines = hub.history(browser())["items"]
-    assert {(line["kind"], line["lease_id"]) for line in lines} == {("usage", lease["id"]), ("grant", None)}
+    assert {(line["kind"], line["lease_id"]) for line in lines} == {("draw", lease["id"]), ("grant", None)}
     assert sum(line["amount_microcredits"] for line in lines) == hub.money()[0] * CREDIT
