@@ -38,9 +38,7 @@ def reduce_array(carrier: Any, array: Any) -> Any:
     if array.dtype.hasobject:
         return _reduce_objects(np, array)
     base = array.base
-    if base is None and array.nbytes <= INLINE_BYTES_MAX and kind is np.ndarray and not carrier.shares_small_arrays:
-        return _by_numpy(array)
-    if not array.size and kind is np.ndarray:
+    if kind is np.ndarray and (_goes_by_numpy(carrier, array) or not array.size):
         return _by_numpy(array)
     # A subclass's own attributes; set one by one, since its __setstate__ is the array's.
     rest = () if kind is np.ndarray else (dict(vars(array)), None, None, set_attributes)
@@ -55,7 +53,7 @@ def reduce_array(carrier: Any, array: Any) -> Any:
     if tensor is not None:
         return carrier.reduce_array_of_tensor(array, tensor)
     root = _owner(np, array)
-    if root.base is None and root.nbytes <= INLINE_BYTES_MAX and not carrier.shares_small_arrays and _dense(root):
+    if root is not array and _goes_by_numpy(carrier, root):
         # Its owner goes by NumPy's own way, and may be held by a name: look into that very array.
         offset = low_offset(array) - low_offset(root)
         return (make_view, (kind, root, offset, shape, strides, dtype, writeable), *rest)
@@ -83,22 +81,21 @@ def _plain_subclass(np: Any, kind: type) -> bool:
     )
 
 
+def _goes_by_numpy(carrier: Any, array: Any) -> bool:
+    """A small array that owns its memory: a block would cost more than it saves."""
+    small = array.base is None and array.nbytes <= INLINE_BYTES_MAX and not carrier.shares_small_arrays
+    return small and _dense(array) and array.dtype.isnative
+
+
 def _by_numpy(array: Any) -> Any:
     """NumPy's own older form: the array then owns its memory at the target too, as it does here."""
-    if _dense(array):
-        reduced = array.__reduce__()
-        return reduced if array.flags.writeable else (*reduced, None, None, set_read_only_state)
-    return make_copy, (array.copy(order="C"), array.flags.writeable)
+    reduced = array.__reduce__()
+    return reduced if array.flags.writeable else (*reduced, None, None, set_read_only_state)
 
 
 def set_read_only_state(made: Any, state: Any) -> None:
     made.__setstate__(state)
     made.flags.writeable = False
-
-
-def make_copy(array: Any, writeable: bool) -> Any:
-    array.flags.writeable = writeable
-    return array
 
 
 def low_offset(array: Any) -> int:
@@ -175,9 +172,9 @@ def _owner_kind(array: Any, otherwise: dict[str, Any]) -> dict[str, Any]:
 def _reduce_objects(np: Any, array: Any) -> Any:
     root = _owner(np, array)
     if root is array or not _dense(root) or type(array) is not np.ndarray or array.dtype != root.dtype:
-        return NotImplemented if type(array) is not np.ndarray or not array.flags.writeable else array.__reduce__()
-    offset = low_offset(array) - low_offset(root)
-    return make_object_view, (root, offset // array.itemsize, offset % array.itemsize, array.shape, array.strides)
+        return NotImplemented if type(array) is not np.ndarray else _by_numpy(array)
+    items = (low_offset(array) - low_offset(root)) // array.itemsize
+    return make_object_view, (root, items, array.shape, array.strides, array.flags.writeable)
 
 
 def _reduce_masked(np: Any, array: Any) -> Any:
@@ -244,9 +241,9 @@ def make_view(kind: Any, root: Any, offset: int, shape: Any, strides: Any, dtype
     return make_from_exporter(kind, flat, offset, shape, strides, dtype, writeable)
 
 
-def make_object_view(root: Any, items: int, rest: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> Any:
+def make_object_view(root: Any, items: int, shape: Any, strides: Any, writeable: bool) -> Any:
     flat = root.reshape(-1) if root.flags.c_contiguous else root.T.reshape(-1)
-    return numpy().lib.stride_tricks.as_strided(flat[items:], shape, strides)
+    return numpy().lib.stride_tricks.as_strided(flat[items:], shape, strides, writeable=writeable)
 
 
 def make_masked(data: Any, mask: Any, options: dict[str, Any]) -> Any:

@@ -21,6 +21,8 @@ _GLOBAL_OPERATIONS = frozenset(
 _FUTURES = 0x3FF0000
 # Cells may hold `await` at their top level.
 _TOP_LEVEL_AWAIT = 0x2000
+# Which version of Python marshalled a code object.
+MAGIC = importlib.util.MAGIC_NUMBER
 # Longer files are not a cell.
 SOURCE_LENGTH_MAX = 1 << 20
 
@@ -43,7 +45,7 @@ def source_of(filename: str) -> str | None:
 
 def reduce_code(carrier: Any, code: types.CodeType) -> Any:
     carrier.uses_source(code)
-    return make_code, (importlib.util.MAGIC_NUMBER, marshal.dumps(code), outline(code))
+    return make_code, (MAGIC, marshal.dumps(code), outline(code))
 
 
 def make_code(magic: bytes, marshalled: bytes, wanted: tuple[Any, ...]) -> types.CodeType:

@@ -61,7 +61,7 @@ def reduce_class(carrier: Any, cls: Any) -> Any:
     skeleton = {"__module__": cls.__module__, "__qualname__": cls.__qualname__}
     slots = cls.__dict__.get("__slots__")
     if slots is not None:
-        skeleton["__slots__"] = slots if isinstance(slots, (str, dict)) else list(slots) or _slot_names(cls)
+        skeleton["__slots__"] = slots if isinstance(slots, (str, dict)) else list(slots)
     maker = next(kind for kind in meta.__mro__ if by_name(kind))
     arguments = (maker, meta, cls.__name__, cls.__bases__, skeleton)
     state = _state(cls, _SKIPPED)
@@ -77,11 +77,6 @@ def reduce_class(carrier: Any, cls: Any) -> Any:
 
 
 _BY_PICKLE = (type(None), type(NotImplemented), type(...))
-
-
-def _slot_names(cls: type) -> list[str]:
-    """``__slots__`` was an iterator and is used up; the descriptors that it made tell the names."""
-    return [name for name, value in vars(cls).items() if isinstance(value, types.MemberDescriptorType)]
 
 
 def _state(cls: Any, skipped: frozenset[str]) -> dict[str, Any]:

@@ -71,8 +71,7 @@ def generated_methods(cls: Any) -> dict[str, Any]:
     for name in _GENERATED:
         method = cls.__dict__.get(name)
         if isinstance(method, types.FunctionType):
-            code = inspect.unwrap(method).__code__
-            if code.co_filename.startswith("<") and not code.co_filename.startswith("<ipython"):
+            if inspect.unwrap(method).__code__.co_filename == "<string>":
                 found[name] = method
     return found
 

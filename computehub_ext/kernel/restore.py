@@ -7,6 +7,7 @@ import importlib.util
 import linecache
 import pickle
 import re
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -140,7 +141,8 @@ def _load(namespace: dict[str, Any], header: dict[str, Any], unpickler: Callable
     loaded.sources = place.sources
     try:
         session.surround(place, header.get("session") or {})
-        with at(place):
+        with at(place), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # said when the values were made, if at all
             _read(loaded, unpickler(), header["names"], stop)
     except BaseException:
         place.roll_back()

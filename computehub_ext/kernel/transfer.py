@@ -212,8 +212,12 @@ def _connect(address: str) -> Any:
     if os.sep in address:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connection.settimeout(IDLE_TIMEOUT_SECONDS)
-        with _short(address) as name:
-            connection.connect(name)
+        try:
+            with _short(address) as name:
+                connection.connect(name)
+        except OSError:
+            connection.close()
+            raise
         return connection
     host, _, port = address.rpartition(":")
     return socket.create_connection((host, int(port)), timeout=IDLE_TIMEOUT_SECONDS)
