@@ -26,7 +26,8 @@ ROOT = "computehub"
 HISTORY_LINES, BOOKINGS_SHOWN = 20, 50
 
 _HERE = Path(__file__).parent
-_OPEN_BOOKINGS = {"held", "confirmed", "active"}
+_AHEAD = {"held", "confirmed"}
+"""Bookings still to come; an active one is shown as its lease."""
 
 
 class AccountHandler(Failures, JupyterHandler):
@@ -63,8 +64,9 @@ class AccountHandler(Failures, JupyterHandler):
             asked=next((item for item in approvals["items"] if item["id"] == approval_id), None),
             asked_id=approval_id,
             pending=pending,
-            bookings=[item for item in bookings["items"] if item["state"] in _OPEN_BOOKINGS],
+            bookings=[item for item in bookings["items"] if item["state"] in _AHEAD],
             offers=offers["items"],
+            simulated_pools={item["pool_id"] for item in offers["items"] if item["simulated"]},
             history=history["items"],
         )  # fmt: skip
         self.xsrf_token  # noqa: B018  sets the cookie that the script sends back

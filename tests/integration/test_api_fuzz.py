@@ -1,7 +1,7 @@
 """schemathesis against a real server: whatever comes in, the answer is one that openapi.yaml declares, and never a 5xx.
 
 Two runs: one with ids out of nothing, one with ids of things that are there, so that what is sent about them gets
-through to the control plane. Bounded in time; COMPUTEHUB_FUZZ_SEED and COMPUTEHUB_FUZZ_SECONDS choose another run.
+through to the control plane. Bounded in time; COMPUTEHUB_SEED chooses another run and COMPUTEHUB_FUZZ_SECONDS a longer one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from computehub_ext.core.web import API_PATH
 from tests.e2e.lab import Lab, eventually, running_lab
 
 SECONDS = int(os.environ.get("COMPUTEHUB_FUZZ_SECONDS", "30"))
-SEED = os.environ.get("COMPUTEHUB_FUZZ_SEED", "20260302")
+SEED = os.environ.get("COMPUTEHUB_SEED", "20260302")
 
 # Well-formed may still be impossible here and now; malformed is refused before anybody looks whether it is there.
 CONFIG = """

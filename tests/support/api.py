@@ -125,7 +125,9 @@ class Api:
 class Hub:
     """A running server. ``hub.as_("alice")`` sends her token, ``hub.browser("alice")`` logged in with it."""
 
-    def __init__(self, root: Path, rate_limits: Mapping[str, str] = DEFAULT_RATE_LIMITS) -> None:
+    def __init__(
+        self, root: Path, rate_limits: Mapping[str, str] = DEFAULT_RATE_LIMITS, identity: str = "person"
+    ) -> None:
         self.clock = ManualClock()
         self.database = Database(f"sqlite:///{root / 'computehub.db'}", clock=self.clock)
         self.backend = FakeBackend(self.clock)
@@ -134,10 +136,10 @@ class Hub:
             backends={"local": self.backend},
             clock=self.clock,
             settings=Settings(),
-            identity="person",
+            identity=identity,
         )
         self.contract = StrictContract()
-        self._rate_limits = rate_limits
+        self._rate_limits, self._identity = rate_limits, identity
         self._clients: dict[Any, Api] = {}
         config = {
             "ServerApp": {"identity_provider_class": TwoUserIdentityProvider},
@@ -153,7 +155,7 @@ class Hub:
             app.web_app,
             app.base_url,
             plane=self.plane,
-            identity=Identity("person", admins=["root"]),
+            identity=Identity(self._identity, admins=["root"], owner="ada"),
             find_kernel_actor=KERNELS.get,
             rate_limits=self._rate_limits,
         )
