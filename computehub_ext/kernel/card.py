@@ -69,7 +69,7 @@ def page_of(
     if state == "done":
         page.title = f"This notebook is on {_article(place) if to_gpu else 'the CPU'} now"
         page.tone = "good"
-        page.add(*_result(switch))
+        page.add(*_result(switch), *problem_notes((switch.get("preview") or {}).get("problems")))
         page.add(*_lease_blocks(lease, to_gpu, zone, command))
     elif state in ("failed", "cancelled"):
         page.title = "{} to {}: the notebook stays where it was".format(
@@ -189,8 +189,8 @@ def _failure(switch: Mapping[str, Any], to_gpu: bool, command: str) -> list[Any]
     if error.get("code") == "loss_not_accepted":
         blocks.append(loss_table(details.get("lost") or preview.get("lost")))
         blocks += problem_notes(details.get("problems") or preview.get("problems"))
-        again = f"{command} {'on' if to_gpu else 'off'} --yes"
-        blocks.append(Commands("To go on all the same:", ((again, "switch and leave these behind"),)))
+        word = f"{command} {'on' if to_gpu else 'off'}"
+        blocks.append(Note(f"To go on all the same, add --yes to `{word}`; with --keep a,b only a and b come along."))
     if to_gpu:
         blocks.append(Note("Nothing was charged. Cells that waited were not run on the CPU.", "quiet"))
     return blocks

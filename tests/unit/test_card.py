@@ -95,7 +95,12 @@ def test_failed_because_something_would_be_lost() -> None:
     said = "\n".join(plain(switch(state="failed", error=error, preview=preview), command="computehub gpu"))
     assert "file  TextIOWrapper" in said
     assert "Warning: torch is not installed there." in said
-    assert "computehub gpu on --yes" in said
+    assert "add --yes to `computehub gpu on`" in said
+
+
+def test_done_says_again_what_the_place_lacks() -> None:
+    preview = {"problems": [{"kind": "package", "message": "torch is not installed there."}]}
+    assert "Warning: torch is not installed there." in plain(switch(state="done", result=DONE, preview=preview))
 
 
 def test_cancelled() -> None:
