@@ -15,7 +15,7 @@ from typing import Any
 from jupyter_client.connect import LocalPortCache, write_connection_file
 from jupyter_client.provisioning import LocalProvisioner
 
-from computehub_ext.core.errors import BackendError, ComputeHubError, NotFound
+from computehub_ext.core.errors import BackendError, ComputeHubError, NotFound, Refused
 
 log = logging.getLogger(__name__)
 
@@ -205,7 +205,10 @@ class LeasedPlace(Place):
         if signum == 0 or self._ended:
             return
         if signum == signal.SIGINT:
-            await self.plane.interrupt_placement(placement_id=self.placement_id)
+            try:
+                await self.plane.interrupt_placement(placement_id=self.placement_id)
+            except (NotFound, Refused):
+                pass  # its lease was ended meanwhile, and what has ended has nothing to interrupt
         else:
             await self.end()
 
