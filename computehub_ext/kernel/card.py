@@ -71,13 +71,13 @@ def page_of(
         page.tone = "good"
         page.add(*_result(switch), *problem_notes((switch.get("preview") or {}).get("problems")))
         page.add(*_lease_blocks(lease, to_gpu, zone, command))
-    elif state in ("failed", "cancelled"):
-        page.title = "{} to {}: the notebook stays where it was".format(
-            "Not switched" if state == "failed" else "Cancelled: no switch",
-            "a GPU" if to_gpu else "the CPU",
-        )
-        page.tone = "error" if state == "failed" else "warning"
-        page.add(*_failure(switch, to_gpu, command))
+    elif state == "cancelled":
+        page.title, page.tone = "Cancelled: the notebook stays where it was", "warning"
+        page.add(_unharmed(to_gpu))
+    elif state == "failed":
+        page.title = f"Not switched to {'a GPU' if to_gpu else 'the CPU'}: the notebook stays where it was"
+        page.tone = "error"
+        page.add(*_failure(switch, to_gpu, command), _unharmed(to_gpu))
     else:
         page.title = f"Moving to {_article(place) if to_gpu else 'the CPU'}"
         label = switch.get("step_message") or STATE_WORDS.get(state, state)
@@ -191,6 +191,8 @@ def _failure(switch: Mapping[str, Any], to_gpu: bool, command: str) -> list[Any]
         blocks += problem_notes(details.get("problems") or preview.get("problems"))
         word = f"{command} {'on' if to_gpu else 'off'}"
         blocks.append(Note(f"To go on all the same, add --yes to `{word}`; with --keep a,b only a and b come along."))
-    if to_gpu:
-        blocks.append(Note("Nothing was charged. Cells that waited were not run on the CPU.", "quiet"))
     return blocks
+
+
+def _unharmed(to_gpu: bool) -> Note | None:
+    return Note("Nothing was charged. Cells that waited were not run on the CPU.", "quiet") if to_gpu else None

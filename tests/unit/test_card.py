@@ -104,7 +104,11 @@ def test_done_says_again_what_the_place_lacks() -> None:
 
 
 def test_cancelled() -> None:
-    assert plain(switch(state="cancelled"))[0] == "Cancelled: no switch to a GPU: the notebook stays where it was"
+    error = {"code": "cancelled", "message": "Cancelled.", "details": {}}
+    assert plain(switch(state="cancelled", error=error)) == [
+        "Cancelled: the notebook stays where it was",
+        "Nothing was charged. Cells that waited were not run on the CPU.",
+    ]
 
 
 @pytest.mark.parametrize("target", ["gpu", "cpu"])
