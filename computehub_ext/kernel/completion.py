@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from .arguments import BY_NAME, WORDS, Word
+from .words import BY_NAME, WORDS, Word
 
 WAIT_SECONDS = 0.4
 FRESH_SECONDS = {"models": 60.0, "bookings": 5.0}
