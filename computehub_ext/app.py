@@ -171,8 +171,8 @@ class ComputeHub(ExtensionApp):
         from computehub_ext import api
         from computehub_ext.notebook import wiring
 
-        api.register(self)
         wiring.setup(self.serverapp, self.plane)
+        api.register(self)
 
     async def _start_jupyter_server_extension(self, serverapp: Any) -> None:
         # The first page comes first: opening imports SQLAlchemy and takes a core for half a second.

@@ -9,7 +9,10 @@ if TYPE_CHECKING:
 
 
 def register(app: ComputeHub) -> None:
-    """Put the API into the server of ``app``. Called before any request, and before the control plane is open."""
+    """Put the API into the server of ``app``. Called before any request, and before the control plane is open.
+
+    Where the notebook wing has joined the server before, its moves are told on the event bus as well.
+    """
     from computehub_ext.api import events, identity, routes
 
     server = app.serverapp
@@ -23,5 +26,7 @@ def register(app: ComputeHub) -> None:
         rate_limits=app.rate_limits,
     )
     bus = events.Events(server.event_logger)
-    server.web_app.settings["computehub_events"] = bus
+    switches = server.web_app.settings.get("computehub_switches")
+    if switches is not None:
+        switches.listeners.append(bus.switch_changed)
     app.plane.on_open(lambda plane: bus.follow(plane.listen) if hasattr(type(plane), "listen") else None)

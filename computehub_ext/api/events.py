@@ -64,7 +64,16 @@ class Events:
         listen(hear)
 
     def _tell(self, event: Happening) -> None:
+        self.tell(event.kind, occurred_at=event.occurred_at, **event.payload)
+
+    def tell(self, kind: str, **named: Any) -> None:
+        """As ``emit``; a hint that can't be given is logged, and stops nothing."""
         try:
-            self.emit(event.kind, occurred_at=event.occurred_at, **event.payload)
-        except Exception:  # a hint that can't be given must not stop those after it
-            _log.exception("The event %s could not be told", event.kind)
+            self.emit(kind, **named)
+        except Exception:
+            _log.exception("The event %s could not be told", kind)
+
+    def switch_changed(self, switch: Any) -> None:
+        """Listens to the notebook wing's moves, which live in this server and in no outbox."""
+        now = switch.as_json()
+        self.tell("switch", action=now["state"], switch_id=now["id"], kernel_id=now["kernel_id"])

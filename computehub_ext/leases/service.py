@@ -235,5 +235,7 @@ def take_orders(unit: Unit, *, kernel_ids: Collection[str], settings: Settings, 
         told = {order.kind for order in due if order.kind in warnings}
         if told:
             store.save_lease(unit, replace(lease, warned=lease.warned | told))
+            for kind in told:
+                unit.emit("notice", action=kind.value, lease_id=lease.id, kernel_id=lease.kernel_id)
         orders.extend(due)
     return orders

@@ -14,6 +14,7 @@ from computehub_ext.api.events import KINDS, SCHEMAS, Events
 from computehub_ext.core.clock import ManualClock
 from computehub_ext.core.database import Database
 from tests.architecture.source import ROOT, files
+from tests.support.plane import Plane
 
 
 @pytest.fixture
@@ -100,3 +101,19 @@ def test_a_schema_promises_no_more_than_a_hint(kind: str) -> None:
 def test_the_schemas_are_shipped() -> None:
     assert {path.parent.name for path in SCHEMAS.glob("*/v1.yaml")} == set(KINDS)
     assert SCHEMAS.is_relative_to(ROOT / "computehub_ext")
+
+
+def test_a_notice_goes_out_once_for_each_warning(logger: EventLogger, database: Database, clock: ManualClock) -> None:
+    """Through the whole control plane: what is ordered of the notebook's server is told to front ends too."""
+    plane = Plane(database, clock)
+    told: list[Any] = []
+    database.listen(told.append, in_background=False)
+    plane.running(kernel_id="k1")
+    clock.advance(minutes=19)
+    assert [order["kind"] for order in plane.orders(["k1"])] == ["idle_warning"]
+    assert plane.orders(["k1"]) == []
+    database.deliver()
+    notices = [event.payload for event in told if event.kind == "notice"]
+    assert [(notice["action"], notice["kernel_id"]) for notice in notices] == [("idle_warning", "k1")]
+    Events(logger)
+    logger.schemas.get("urn:computehub:event:notice:v1").validate({**notices[0], "occurred_at": "2026-03-02T09:00:00Z"})
