@@ -28,6 +28,10 @@ CELL_IN_SECONDS = 60.0
 KNOWN_CONSOLE_ERRORS: tuple[re.Pattern[str], ...] = (
     # The widget manager of one browser opens a comm, and the kernel's answer reaches the other browser as well.
     re.compile(r"^Comm not found for comm id [0-9a-f-]{36}$"),
+    # Notebook 7 has no status bar and no file browser of JupyterLab's, which jupyter-collaboration's plugins ask for.
+    re.compile(r"docprovider-extension:statusBarTimeline' failed to activate"),
+    re.compile(r"^uncaught: Cannot read properties of undefined \(reading 'schema'\)$"),
+    re.compile(r"^uncaught: Command 'filebrowser:open-path' not registered\.$"),
 )
 
 
@@ -43,11 +47,15 @@ class Tab:
 
     def __post_init__(self) -> None:
         self.page.on("console", self._on_console)
-        self.page.on("pageerror", lambda error: self.errors.append(f"uncaught: {error}"))
+        self.page.on("pageerror", lambda error: self._note(f"uncaught: {error}"))
 
     def _on_console(self, message: ConsoleMessage) -> None:
-        if message.type == "error" and not any(known.search(message.text) for known in KNOWN_CONSOLE_ERRORS):
-            self.errors.append(f"{message.text} ({(message.location or {}).get('url', '')})")
+        if message.type == "error":
+            self._note(message.text, (message.location or {}).get("url", ""))
+
+    def _note(self, text: str, where: str = "") -> None:
+        if not any(known.search(text) for known in KNOWN_CONSOLE_ERRORS):
+            self.errors.append(f"{text} ({where})" if where else text)
 
     # Going somewhere
 
@@ -105,8 +113,9 @@ class Tab:
         """Choose a menu item by the words that a person reads."""
         self.page.get_by_role("menubar").get_by_role("menuitem", name=path[0], exact=True).first.click()
         for label in path[1:]:
-            item = self.page.get_by_role("menuitem", name=re.compile(rf"^{re.escape(label)}(…|\.\.\.)?$"))
-            item.last.click()
+            # The item's own words, without the shortcut that its accessible name ends with.
+            words = self.page.locator(".lm-Menu-itemLabel", has_text=re.compile(rf"^{re.escape(label)}(…|\.\.\.)?$"))
+            words.last.click()
 
     def prompt(self, number: int) -> str:
         """What stands before a cell: ``[3]:`` when it ran, ``[*]:`` while it runs or waits, ``[ ]:`` before."""
@@ -213,8 +222,15 @@ class Person:
         self.tabs.append(tab)
         return tab.open(notebook, **options)
 
+    def leave(self) -> None:
+        """Close the browser, with a clean console; before its server is stopped."""
+        for tab in self.tabs:
+            tab.assert_clean_console()
+        self.close()
+
     def close(self) -> None:
         self.context.close()
+        self.tabs.clear()
 
 
 def new_person(browser: Browser, lab: Lab, user: str, *, width: int = 1280, height: int = 1000) -> Person:

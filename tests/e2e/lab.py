@@ -65,6 +65,8 @@ class Lab:
     settings: dict[str, Any] = field(default_factory=dict)
     """Traits of ComputeHub that this server sets otherwise."""
     environment: dict[str, str] = field(default_factory=dict)
+    installed: bool = True
+    """False is a server without ComputeHub, on the same folders."""
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
     mark: str = field(default_factory=lambda: secrets.token_hex(8))
@@ -96,12 +98,16 @@ class Lab:
         for path in (self.work, self.data, self.folder / "home", self.folder / "settings"):
             path.mkdir(parents=True, exist_ok=True)
         spec = self.folder / "home" / "data" / "kernels" / "computehub-gpu"
-        shutil.copytree(ROOT / "kernels" / "computehub-gpu", spec, dirs_exist_ok=True)
+        if self.installed:
+            shutil.copytree(ROOT / "kernels" / "computehub-gpu", spec, dirs_exist_ok=True)
+        else:
+            shutil.rmtree(spec, ignore_errors=True)
         (self.folder / "settings" / "overrides.json").write_text(json.dumps(OVERRIDES))
         command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1", f"--port={self.port}"]
         command += ["--ServerApp.port_retries=0", f"--ServerApp.root_dir={self.work}", "--allow-root"]
         command += [f"--LabApp.app_settings_dir={self.folder / 'settings'}"]
-        command += ["--LabApp.expose_app_in_browser=True", f"--config={self._write_config()}", *self.arguments]
+        command += ["--LabApp.expose_app_in_browser=True", "--JupyterNotebookApp.expose_app_in_browser=True"]
+        command += [f"--config={self._write_config()}", *self.arguments]
         environment = {key: value for key, value in os.environ.items() if not key.startswith(("COV_", "COVERAGE_"))}
         environment |= {
             MARK: self.mark,
@@ -114,6 +120,7 @@ class Lab:
             "PYTHONPATH": str(ROOT),
             "COMPUTEHUB_USER_TOKENS": json.dumps(self.users),
             "COMPUTEHUB_TEST_DATA": str(self.data),
+            "COMPUTEHUB_TEST_INSTALLED": "yes" if self.installed else "",
             "COMPUTEHUB_TEST_SETTINGS": json.dumps(self.settings),
             **self.environment,
         }
@@ -270,11 +277,11 @@ def notebook_json(cells: list[str], **metadata: Any) -> dict[str, Any]:
 
 @contextmanager
 def running_lab(
-    folder: Path, *arguments: str, users: tuple[str, ...] = ("alice", "bob"), **settings: Any
+    folder: Path, *arguments: str, users: tuple[str, ...] = ("alice", "bob"), installed: bool = True, **settings: Any
 ) -> Iterator[Lab]:
     """A server for one test or one file of tests; fails when it leaves a process behind."""
     tokens = {name: secrets.token_hex(16) for name in users}
-    lab = Lab(folder=folder, users=tokens, arguments=arguments, settings=settings)
+    lab = Lab(folder=folder, users=tokens, arguments=arguments, settings=settings, installed=installed)
     left: list[str] = []
     try:
         lab.start()

@@ -7,7 +7,7 @@ from traitlets.config import get_config
 
 c = get_config()
 c.ServerApp.identity_provider_class = "computehub_ext.api.identity.TwoUserIdentityProvider"
-c.ServerApp.jpserver_extensions = {"computehub_ext": True}
+c.ServerApp.jpserver_extensions = {"computehub_ext": bool(os.environ["COMPUTEHUB_TEST_INSTALLED"])}
 c.ComputeHub.database_url = "sqlite:///" + os.environ["COMPUTEHUB_TEST_DATA"] + "/computehub.sqlite"
 c.ComputeHub.state_dir = os.environ["COMPUTEHUB_TEST_DATA"] + "/kernels"
 c.ComputeHub.simulated = "always"

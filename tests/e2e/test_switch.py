@@ -162,7 +162,7 @@ def test_interrupt_and_restart_reach_the_gpu_kernel(lab: Lab, alice: Person, not
     lease = lab.place(name)["lease"]["id"]
 
     tab.menu("Kernel", "Restart Kernel")
-    tab.page.get_by_role("button", name="Restart", exact=True).click()
+    tab.page.get_by_role("dialog").locator(".jp-mod-accept").click()
     eventually("the kernel restarted on its lease", lambda: lab.place(name)["place"] == "gpu")
     tab.wait_for_kernel()
     tab.run_cell(4)
@@ -214,6 +214,7 @@ def test_a_notebook_that_names_the_gpu_kernel_starts_nothing_unpaid(
 ) -> None:
     spec = {"name": "computehub-gpu", "display_name": "Python 3 (ComputeHub GPU)", "language": "python"}
     name = notebook("print(1)", kernelspec=spec)
+    lab.api("me", user="alice")  # opens the control plane, and with it the database
     before = lab.query("SELECT count(*) FROM leases")
     tab = alice.open(name, wait=False)
     dialog = tab.page.get_by_role("dialog")
