@@ -62,8 +62,7 @@ class LeaseCalls(Edge):
             return outcome if isinstance(outcome, ApprovalWanted) else self._lease_view(unit, outcome, now)
 
         answer = await self._once(actor, key, "change_end", {"lease_id": lease_id, "seconds": seconds}, work)
-        # The supervisor learns the new end now, not at the next beat: a shortened lease must not run on unpaid.
-        await self._pools.run("backend", self._operator.tick)
+        await self._pools.run("backend", lambda: self._operator.tell(lease_id))
         return answer
 
     async def end_lease(self, actor: Actor, key: str, lease_id: str) -> Json:

@@ -11,6 +11,9 @@ from computehub_ext.core.errors import IllegalMove
 from computehub_ext.core.settings import Settings
 
 
+METERED_EVERY = timedelta(minutes=1)
+
+
 class LeaseState(StrEnum):
     REQUESTED = "requested"
     PROVISIONING = "provisioning"
@@ -107,6 +110,13 @@ class Lease:
         """Pay ahead to the horizon, never past the end and never back."""
         ahead = min(self.ends_at, now + horizon)
         return replace(self, paid_until=max(ahead, self.paid_until) if self.paid_until else ahead)
+
+    def renewal_due(self, now: datetime, horizon: timedelta) -> bool:
+        """Whether to meter and pay ahead now: once a minute, or at a third of a short horizon, so that two missed beats
+        are survivable and a lease's books stay short."""
+        if self.paid_until is None or self.paid_until >= self.ends_at:
+            return now >= self.ends_at
+        return self.paid_until - now <= horizon - min(METERED_EVERY, horizon / 3)
 
     def cost_microcredits(self, now: datetime) -> int:
         """What the lease has cost by ``now``: the whole time rated once, so that roundings never add up."""

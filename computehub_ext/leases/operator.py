@@ -165,6 +165,10 @@ class LeaseOperator:
     def _placements(self, lease_id: str) -> list[Placement]:
         return self._database.read(lambda unit: store.placements_of(unit, lease_id))
 
+    def tell(self, lease_id: str) -> None:
+        """Tell the lease's supervisor how long is paid, now: a shortened lease must not run on unpaid."""
+        self._renew([self._database.read(lambda unit: service.find(unit, lease_id))])
+
     def _renew(self, leases: list[Lease]) -> None:
         for lease in leases:
             for placement in self._placements(lease.id):
@@ -182,7 +186,7 @@ class LeaseOperator:
         now = self._clock.now()
         renewed = self._database.write(lambda unit: service.renew_and_meter(unit, settings=self._settings, now=now))
         self._renew(renewed)
-        for lease in renewed:
+        for lease in self._database.read(lambda unit: store.in_states(unit, [LeaseState.RUNNING])):
             if now >= lease.ends_at:
                 self.end(lease.id, EndReason.TIME_UP)
         self._database.write(

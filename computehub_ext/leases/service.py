@@ -93,13 +93,15 @@ def meter(unit: Unit, *, lease: Lease, until: datetime, now: datetime) -> Lease:
 
 
 def renew_and_meter(unit: Unit, *, settings: Settings, now: datetime) -> list[Lease]:
-    """Meter every running lease and pay it ahead; the caller tells the supervisors after the commit.
+    """Meter the running leases whose turn it is and pay them ahead; the caller tells the supervisors after the commit.
 
     Billed is only what was paid ahead before: past ``paid_until`` a kernel may have been ended, and whether it was is
     for the reconciler to find out.
     """
     renewed = []
     for lease in store.in_states(unit, [LeaseState.RUNNING]):
+        if not lease.renewal_due(now, settings.paid_horizon):
+            continue
         lease = meter(unit, lease=lease, until=min(now, lease.paid_until or now), now=now)
         lease = lease.renewed(now, settings.paid_horizon)
         store.save_lease(unit, lease)

@@ -496,3 +496,16 @@ def test_the_history_says_which_lease_each_charge_paid_for(hub: Plane) -> None:
     lines = hub.history(browser())["items"]
     assert {(line["kind"], line["lease_id"]) for line in lines} == {("draw", lease["id"]), ("grant", None)}
     assert sum(line["amount_microcredits"] for line in lines) == hub.money()[0] * CREDIT
+
+
+def test_the_supervisor_hears_of_a_shortened_lease_at_once(hub: Plane) -> None:
+    lease = hub.running(duration_seconds=3600)
+    hub.shorten_lease(browser(), "s", lease["id"], 3600 - 120)
+    assert hub.place.placements[lease["placement_id"]].paid_until == hub.clock.now() + timedelta(seconds=120)
+
+
+def test_the_books_of_a_lease_stay_short(hub: Plane) -> None:
+    hub.running(duration_seconds=7200)
+    for _ in range(12 * 10):
+        hub.tick(seconds=5)
+    assert len(hub.history(browser())["items"]) <= 1 + 10
