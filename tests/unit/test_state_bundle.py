@@ -53,7 +53,7 @@ def test_it_needs_nothing_but_the_standard_library(text: str) -> None:
         import sys
         sys.path = [path for path in sys.path if "site-packages" not in path]
         exec(open(sys.argv[1]).read(), {})
-        import _computehub.transfer, _computehub.check, _computehub.careful
+        import _computehub.transfer, _computehub.lacking, _computehub.careful
         print(sorted(name for name in sys.modules if name.partition(".")[0] in ("IPython", "numpy", "computehub_ext")))
         """,
         text,
