@@ -58,6 +58,7 @@ class Gate(Generic[M]):
         self._waiting: deque[M] = deque()
         self._waiting_comms: set[str] = set()
         self._failed = False
+        self._begun = False
 
     @property
     def idle(self) -> bool:
@@ -75,8 +76,11 @@ class Gate(Generic[M]):
                 self._waiting_comms.add(request.comm_id)
             return False
         if request.msg_type == "execute_request" and request.subshell_id is None:
-            self.running, self._failed = request, False
+            self._run(request)
         return True
+
+    def _run(self, request: M) -> None:
+        self.running, self._failed, self._begun = request, False, False
 
     def _must_wait(self, request: M) -> bool:
         if self.mode is Mode.SHUT:
@@ -89,6 +93,11 @@ class Gate(Generic[M]):
         if request.msg_type == "execute_request" and (self.running is not None or self.mode is Mode.WAITING):
             return True
         return bool(self._waiting)
+
+    def begun(self, msg_id: str) -> None:
+        """The kernel said that it works on this request."""
+        if self.running is not None and self.running.msg_id == msg_id:
+            self._begun = True
 
     def failed(self, msg_id: str) -> None:
         """The kernel said that this request raised."""
@@ -113,7 +122,7 @@ class Gate(Generic[M]):
                 break
             self._waiting.popleft()
             if runs:
-                self.running, self._failed = request, False
+                self._run(request)
             if request.msg_type == "comm_open" and request.comm_id:
                 self._waiting_comms.discard(request.comm_id)
             released.append(request)
@@ -132,6 +141,7 @@ class Gate(Generic[M]):
         return cells
 
     def reset(self) -> list[M]:
-        """The kernel is gone, and with it the running request: return the cells that waited behind it."""
+        """The kernel is gone: return the cells that it never worked on; the one that it did has no end."""
+        unheard = [self.running] if self.running is not None and not self._begun else []
         self.running = None
-        return self.take_cells()
+        return [*unheard, *self.take_cells()]

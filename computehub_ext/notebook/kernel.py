@@ -171,7 +171,16 @@ class SwitchableKernelManager(ServerKernelManager):
             return None
         if not died:
             await self.drop_way_back()
-        return await super().restart_kernel(*args, **kwargs)
+        try:
+            return await super().restart_kernel(*args, **kwargs)
+        except Exception as failure:
+            self.traffic.abort(self.traffic.gate.reset())
+            self.traffic.open()
+            if isinstance(failure, ComputeHubError):
+                self.execution_state, self.reason = "dead", failure.message
+                self.traffic.publish("status", {"execution_state": "dead"}, {})
+                self.traffic.say(failure.message)
+            raise
 
     async def interrupt_kernel(self, *args: Any, **kwargs: Any) -> Any:
         """Interrupt the running cell. While the notebook moves this cancels the move as well."""

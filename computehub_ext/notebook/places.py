@@ -9,13 +9,14 @@ import secrets
 import signal
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from jupyter_client.connect import LocalPortCache, write_connection_file
 from jupyter_client.provisioning import LocalProvisioner
 
-from computehub_ext.core.errors import BackendError, ComputeHubError, NotFound, Refused
+from computehub_ext.core.errors import BackendError, ComputeHubError, NotFound, Refused, Refused
 
 log = logging.getLogger(__name__)
 

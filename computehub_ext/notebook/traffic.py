@@ -78,6 +78,8 @@ class Traffic:
             self.gate.failed(parent_id)
         elif execution_state == "idle":
             self.finish(parent_id)
+        elif execution_state == "busy":
+            self.gate.begun(parent_id)
 
     def replied(self, parent_id: str) -> None:
         """A client got its ``execute_reply``. Were the idle status lost, the gate would otherwise stay closed for ever."""
@@ -114,7 +116,8 @@ class Traffic:
                 waiter.set_result(None)
 
     def kernel_gone(self) -> None:
-        """The kernel died or restarts: what it was running has no end, and the cells behind it are aborted."""
+        """The kernel died or restarts: what it was running has no end, the cells behind it are aborted, later ones wait."""
+        self.shut()
         self.abort(self.gate.reset())
         self.on_busy(False)
         self._wake()

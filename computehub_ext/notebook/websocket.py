@@ -9,7 +9,6 @@ from typing import Any
 
 from jupyter_server.services.kernels.connection.base import (
     deserialize_binary_message,
-    deserialize_msg_from_ws_v1,
     serialize_msg_to_ws_v1,
 )
 from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
@@ -124,7 +123,7 @@ class GatedConnection(ZMQChannelsWebsocketConnection):
 
     def _unpacked(self, incoming: Any) -> tuple[str, dict[str, Any], list[bytes]]:
         if self.subprotocol == V1:
-            channel, parts = deserialize_msg_from_ws_v1(incoming)
+            channel, parts = wire.unpacked_v1(incoming)
             return channel, json.loads(parts[0]), parts
         message = deserialize_binary_message(incoming) if isinstance(incoming, bytes) else json.loads(incoming)
         pack = self.session.pack

@@ -82,6 +82,21 @@ class ShellRequest:
         return bool(self.content.get("stop_on_error", True)) and not silent
 
 
+def unpacked_v1(raw: bytes) -> tuple[str, list[bytes]]:
+    """Channel and parts of a message in the protocol v1.kernel.websocket.jupyter.org.
+
+    Raises
+    ------
+    ValueError
+        It is none. Believed unchecked, eight bytes of nonsense are a count of parts that fills the memory.
+    """
+    count = int.from_bytes(raw[:8], "little")
+    if not 6 <= count <= len(raw) // 8:
+        raise ValueError("no message of this protocol")
+    at = [int.from_bytes(raw[8 * (i + 1) : 8 * (i + 2)], "little") for i in range(count)]
+    return raw[at[0] : at[1]].decode(), [raw[at[i] : at[i + 1]] for i in range(1, count - 1)]
+
+
 def is_sound(parts: list[bytes]) -> bool:
     """Tell whether a kernel can unpack these parts. It ignores what it can't, and the gate would wait for ever."""
     try:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from computehub_ext.core.actor import Actor
-from computehub_ext.core.errors import ComputeHubError, Forbidden, NoCapacity, NotFound
+from computehub_ext.core.errors import ComputeHubError, Forbidden, NoCapacity, NotFound, Refused
 
 PORTS = ("shell_port", "iopub_port", "stdin_port", "hb_port", "control_port")
 
@@ -178,6 +178,8 @@ class FakePlane:
 
     async def interrupt_placement(self, placement_id: str) -> None:
         await self._called("interrupt_placement")
+        if (await self.look_placement(placement_id))["state"] == "ended":
+            raise Refused("The kernel has ended.")
         os.kill(self.placements[placement_id]["pid"], signal.SIGINT)
 
     async def end_placement(self, placement_id: str) -> None:

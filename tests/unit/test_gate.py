@@ -146,6 +146,8 @@ def test_cells_can_be_taken_out_and_the_rest_keeps_waiting(gate: Gate[Message]) 
 def test_a_kernel_that_is_gone_leaves_no_cell_running(gate: Gate[Message]) -> None:
     gate.arrive(Message("1"))
     gate.arrive(Message("2"))
+    gate.begun("1")
     assert gate.reset() == [Message("2")]
     assert gate.idle
     assert gate.arrive(Message("3"))
+    assert gate.reset() == [Message("3")], "it was sent to a kernel that was dead already"
