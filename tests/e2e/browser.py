@@ -217,10 +217,14 @@ class Person:
     context: BrowserContext
     tabs: list[Tab] = field(default_factory=list)
 
-    def open(self, notebook: str, **options: Any) -> Tab:
+    def blank(self) -> Tab:
+        """An empty tab, for a page that is no notebook."""
         tab = Tab(self.lab, self.user, self.context, self.context.new_page())
         self.tabs.append(tab)
-        return tab.open(notebook, **options)
+        return tab
+
+    def open(self, notebook: str, **options: Any) -> Tab:
+        return self.blank().open(notebook, **options)
 
     def leave(self) -> None:
         """Close the browser, with a clean console; before its server is stopped."""
