@@ -1,7 +1,7 @@
 """Unit tests open no sockets: rules and use cases need none.
 
-    no_network  (always on) refuses every socket but the event loop's own; `@pytest.mark.allow_network` lifts it for a
-                test whose subject is a connection on the loopback
+no_network  (always on) refuses every socket but the event loop's own; `@pytest.mark.allow_network` lifts it for a
+            test whose subject is a connection on the loopback
 """
 
 from __future__ import annotations
