@@ -17,7 +17,7 @@ from urllib.parse import quote
 from computehub_ext.core.errors import Invalid, NotFound
 
 _DOCUMENT = "urn:computehub:openapi"
-_ENCODED_TYPES = {"integer": "a whole number", "number": "a number", "string": "text", "boolean": "true or false",
+_IN_WORDS = {"integer": "a whole number", "number": "a number", "string": "text", "boolean": "true or false",
                   "array": "a list", "object": "an object", "null": "null"}  # fmt: skip
 
 
@@ -200,7 +200,7 @@ def _explain(error: Any, within: str) -> tuple[str, str]:
             return _inside(path, unknown), f"{_shown(unknown)} is not a field here: {instead}"
         case "type":
             kinds = wanted if isinstance(wanted, list) else [wanted]
-            right = " or ".join(_ENCODED_TYPES.get(kind, kind) for kind in kinds)
+            right = " or ".join(_IN_WORDS.get(str(kind), str(kind)) for kind in kinds)
             return path, f"{path} must be {right}, not {_shown(got)}."
         case "enum":
             known = [str(value) for value in wanted]

@@ -370,4 +370,18 @@ MUTANTS: tuple[Mutant, ...] = (
         new="        username = user.username\n",
         test="tests/unit/test_identity.py::test_the_owner_is_one_account_whatever_name_a_browser_drew",
     ),
+    Mutant(
+        name="somebody else's lease is seen and ended",
+        file="computehub_ext/client/edge.py",
+        old="person_id=None if actor.is_admin else person.id)",
+        new="person_id=None)",
+        test="tests/integration/api/test_doors.py::test_a_second_person_does_not_get_in",
+    ),
+    Mutant(
+        name="a kernel changes the lease of another notebook",
+        file="computehub_ext/client/edge.py",
+        old="        if actor.via is Via.KERNEL and lease.kernel_id != actor.kernel_id:\n",
+        new="        if False:\n",
+        test="tests/integration/api/test_leases.py::test_a_kernel_extends_its_own_lease_and_no_other",
+    ),
 )
