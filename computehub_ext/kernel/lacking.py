@@ -32,7 +32,7 @@ def _folder(wants: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _python(wants: dict[str, Any]) -> list[tuple[str, str]]:
     theirs, ours = wants.get("python", ""), ".".join(str(part) for part in sys.version_info[:3])
-    if theirs.split(".")[:2] == ours.split(".")[:2]:
+    if not theirs or theirs.split(".")[:2] == ours.split(".")[:2]:
         return []
     stuck = wants.get("same_python", [])
     if stuck:

@@ -116,6 +116,23 @@ def make_type_variable(kind: Any, name: str, module_name: str, constraints: tupl
     return made
 
 
+def reduce_forward_reference(carrier: Any, value: Any) -> Any:
+    # It holds code compiled from its text; the text is enough.
+    options = {
+        option: getattr(value, f"__forward_{option}__")
+        for option in ("is_argument", "module", "is_class")
+        if getattr(value, f"__forward_{option}__", None) is not None
+    }
+    return make_forward_reference, (value.__forward_arg__, options)
+
+
+def make_forward_reference(text: str, options: dict[str, Any]) -> Any:
+    try:
+        return typing.ForwardRef(text, **options)
+    except TypeError:
+        return typing.ForwardRef(text)  # a Python that knows other options
+
+
 def reduce_type_alias(carrier: Any, value: Any) -> Any:
     return make_type_alias, (value.__name__, value.__value__, value.__type_params__)
 
@@ -218,6 +235,7 @@ def reducers() -> dict[type, Reducer]:
         type({}.values()): reduce_dict_view,
         type({}.items()): reduce_dict_view,
         type(os.environ): reduce_environment,
+        typing.ForwardRef: reduce_forward_reference,
     }
     for name in ("TypeVar", "ParamSpec", "TypeVarTuple"):
         if hasattr(typing, name):

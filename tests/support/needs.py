@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import records
+from tests.support.pythons import others
 
 
 def _has_gpu() -> bool:
@@ -60,6 +61,7 @@ NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
     "postgresql": (_has_postgresql, "PostgreSQL's programs"),
     "chromium": (lambda: chromium() is not None, "Chromium"),
     "root": (lambda: hasattr(os, "geteuid") and os.geteuid() == 0, "root, to become another user"),
+    "other_python": (lambda: bool(others()), "another minor version of Python"),
     "linux": (lambda: os.uname().sysname == "Linux", "Linux"),
 }
 
