@@ -124,6 +124,7 @@ class SwitchableKernelManager(ServerKernelManager):
         assert self.place is not None and self.traffic is not None and self.relay is not None
         info = self.place.connection_info
         self._open_line(Line(self.context, info, self.session))
+        self.traffic.subshells.clear()
         self.relay.move(info)
         self.relay.alive = True
         for connection in list(self.traffic.connections):
@@ -320,6 +321,7 @@ class SwitchableKernelManager(ServerKernelManager):
         before = self.provisioner.swap(staged.place)
         assert before is not None and self.relay is not None
         self._open_line(staged.line)
+        self.traffic.subshells.clear()
         iopub = staged.relay.stream if staged.relay is not None else None
         self.relay.move(staged.place.connection_info, iopub=iopub, keep_old=keep_old)
         for connection in list(self.traffic.connections):

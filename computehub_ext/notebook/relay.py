@@ -154,7 +154,11 @@ class Relay:
         for channel in _ROUTED:
             socket = wire.connect(self._context, self._info, channel, identity)
             stream = self._behind[channel] = ZMQStream(socket, IOLoop.current())
-            stream.on_recv(self._front[channel].send_multipart)
+            stream.on_recv(self._control_reply if channel == "control" else self._front[channel].send_multipart)
+
+    def _control_reply(self, frames: list[bytes]) -> None:
+        self._traffic.controlled(frames, wire.after_identities(frames))
+        self._front["control"].send_multipart(frames)
 
     def _connect_iopub(self) -> None:
         if self._info is None:

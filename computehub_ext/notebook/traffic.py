@@ -46,12 +46,18 @@ class Traffic:
         """Header of the cell that runs, or ran last: where to tell the user what happens."""
         self.to_buffer: Callable[[str, dict[str, Any]], None] = lambda channel, message: None
         self.on_busy: Callable[[bool], None] = lambda busy: None
+        self.subshells: set[str] = set()
+        """Those of the kernel in place; browsers do not hear that the ones of the kernel before are gone."""
         self.on_finished: list[Callable[[Finished[ShellRequest]], None]] = []
         self._idle_waiters: list[asyncio.Future[None]] = []
 
     # -- requests ------------------------------------------------------------------------------------------------------
 
     def arrived(self, request: ShellRequest) -> None:
+        if request.subshell_id is not None and request.subshell_id not in self.subshells:
+            # A kernel ignores messages for a subshell that it has not; in the main shell they are heard.
+            del request.header["subshell_id"]
+            request.parts[0] = self.session.pack(request.header)
         if self.gate.arrive(request):
             self._forward([request])
 
@@ -86,6 +92,13 @@ class Traffic:
         running = self.gate.running
         if running is not None and running.msg_id == parent_id:
             asyncio.get_running_loop().call_later(REPLY_GRACE_SECONDS, self.finish, parent_id)
+
+    def controlled(self, frames: list[bytes], header_at: int) -> None:
+        """Take note of a reply on the control channel."""
+        if b'"create_subshell_reply"' in frames[header_at]:
+            content = json.loads(frames[header_at + 3])
+            if content.get("subshell_id"):
+                self.subshells.add(content["subshell_id"])
 
     def finish(self, msg_id: str) -> None:
         finished = self.gate.finished(msg_id)

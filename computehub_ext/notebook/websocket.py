@@ -145,10 +145,15 @@ class GatedConnection(ZMQChannelsWebsocketConnection):
         if outgoing_msg[0].startswith(wire.READY_TOPIC):
             return
         super().handle_outgoing_message(stream, outgoing_msg)
-        if self.traffic is not None and getattr(stream, "channel", stream) == "shell":
+        if self.traffic is None:
+            return
+        channel = getattr(stream, "channel", stream)
+        if channel == "shell":
             at = wire.after_identities(outgoing_msg)
             if b'"execute_reply"' in outgoing_msg[at]:
                 self.traffic.replied(json.loads(outgoing_msg[at + 1]).get("msg_id", ""))
+        elif channel == "control":
+            self.traffic.controlled(outgoing_msg, wire.after_identities(outgoing_msg))
 
     def send_to_browser(self, channel: str, message: dict[str, Any]) -> None:
         """Send a message that the server made in the kernel's name."""

@@ -145,6 +145,26 @@ async def test_widgets_messages_that_wait_out_a_switch_keep_their_order(
     assert last.text == "['open', 0, 1, 2]\n"
 
 
+async def test_subshells_work_beside_the_gate_and_what_is_sent_to_one_of_before_is_still_heard(
+    rest: Rest, browser: Browser, kernel_id: str
+) -> None:
+    asked = browser.send("create_subshell_request", {}, channel="control")
+    (reply,) = await browser.until(
+        lambda: [m for m in browser.messages if m["parent_header"].get("msg_id") == asked and m["channel"] == "control"]
+    )
+    subshell = reply["content"]["subshell_id"]
+    slow = browser.run("import time; print('begun', flush=True); time.sleep(1)")
+    await browser.until(lambda: slow.text)
+    browser.send("execute_request", {"code": "beside = True", "silent": False}, subshell_id=subshell)
+    await browser.done(slow, behind := browser.run("print(beside)"))
+    assert behind.text == "True\n"
+
+    assert (await rest.switched("gpu", kernel_id))["state"] == "done"
+    await browser.ran("import comm; c = comm.create_comm(target_name='t', comm_id='w'); got = []; c.on_msg(got.append)")
+    browser.send("comm_msg", {"comm_id": "w", "data": {}}, subshell_id=subshell)
+    assert (await browser.ran("print(len(got))")).text == "1\n"
+
+
 async def test_a_browser_that_was_away_during_the_move_finds_its_output(
     server: JupyterServer, plane: FakePlane, rest: Rest, browser: Browser, kernel_id: str
 ) -> None:
