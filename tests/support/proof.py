@@ -49,25 +49,30 @@ def rows(table: Path = TABLE) -> list[Row]:
 
 
 def exists(test_id: str) -> bool:
-    """Whether the file holds a function of that name, in that class where one is named."""
+    """Whether the file holds that test, in that class where one is named.
+
+    A class that extends another may inherit the test, and ``TestX = Machine.TestCase`` has hypothesis's ``runTest``:
+    of those only the class is looked for, and the run itself is the witness.
+    """
     path, *names = test_id.split("[")[0].split("::")
     file = records.ROOT / path
     if not file.is_file():
         return False
-    scope: list[ast.stmt] = ast.parse(file.read_text()).body
+    body: list[ast.stmt] = ast.parse(file.read_text()).body
+    inherits = False
     for name in names:
-        match = next((node for node in scope if getattr(node, "name", None) == name), None)
-        if match is None:
-            # A class may inherit its tests from a contract suite: then the run is the only witness.
-            return isinstance(scope, _Body) and scope.inherits
-        scope = _Body(getattr(match, "body", []), bool(getattr(match, "bases", [])))
+        found = next((node for node in body if name in _names(node)), None)
+        if found is None:
+            return inherits
+        body = getattr(found, "body", [])
+        inherits = isinstance(found, ast.Assign) or bool(getattr(found, "bases", []))
     return True
 
 
-class _Body(list[ast.stmt]):
-    def __init__(self, body: list[ast.stmt], inherits: bool) -> None:
-        super().__init__(body)
-        self.inherits = inherits
+def _names(node: ast.stmt) -> list[str]:
+    if isinstance(node, ast.Assign):
+        return [target.id for target in node.targets if isinstance(target, ast.Name)]
+    return [node.name] if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) else []
 
 
 def problems() -> list[str]:
