@@ -53,7 +53,7 @@ class Line:
 
     def send(self, parts: list[bytes]) -> None:
         """Send a client's request, whose answer nobody waits for any more."""
-        self._session.send_raw(self._stream, parts)
+        self._session.send_raw(self._stream, parts)  # type: ignore[arg-type]  # takes streams as well
 
     async def evaluate(self, *expressions: str, timeout_seconds: float = ANSWER_SECONDS) -> list[str]:
         """Evaluate expressions in order and return their values as IPython writes them.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from computehub_ext.core.actor import Actor, Via
 from computehub_ext.core.errors import Forbidden, Invalid, NotFound
@@ -25,8 +25,7 @@ class NotebookHandler(ComputeHubHandler):
             raise Forbidden("A kernel may ask about itself only.")
         if kernel_id not in self.kernel_manager:
             raise NotFound(f"There is no kernel {kernel_id} on this server.", kernel_id=kernel_id)
-        kernel: SwitchableKernelManager = self.kernel_manager.get_kernel(kernel_id)
-        return kernel
+        return cast(SwitchableKernelManager, self.kernel_manager.get_kernel(kernel_id))
 
     async def notebook_of(self, kernel_id: str) -> str | None:
         for session in await self.session_manager.list_sessions():

@@ -40,7 +40,7 @@ class Staged:
     relay: Subscription | None = None
 
     def close(self) -> None:
-        self.line.close()
+        """Close the connections; the line is its maker's."""
         if self.activity is not None:
             close_all({"iopub": self.activity[0]})
         if self.buffered is not None:
@@ -58,11 +58,15 @@ class SwitchableKernelManager(ServerKernelManager):
     in place. ``traffic`` is None for a kernel that can't be switched, which is then Jupyter's alone.
     """
 
-    traffic: Traffic | None = None
-    relay: Relay | None = None
+    traffic: Any = None
+    """The kernel's :class:`Traffic`; None for a kernel that can't be switched."""
+    relay: Any = None
+    _activity_stream: Any = None
     line: Line | None = None
     switch: Any = None
     """The move that is under way, if any."""
+    remembered_ports: Mapping[str, int] = {}
+    """Of the relay that a server before this one had."""
     way_back: Place | None = None
     """The kernel before the last move, kept until the new one has shown that it works."""
     lease_id: str | None = None
@@ -76,8 +80,24 @@ class SwitchableKernelManager(ServerKernelManager):
         return self.provisioner.place if isinstance(self.provisioner, SwitchProvisioner) else None
 
     @property
+    def kernels(self) -> Any:
+        """All kernels of the server, this one among them."""
+        return self.parent
+
+    @property
+    def launch_arguments(self) -> dict[str, Any]:
+        """What the kernel was started with, for starting another one like it."""
+        arguments: Any = self._launch_args
+        return dict(arguments or {})
+
+    @property
+    def switchable(self) -> SwitchProvisioner:
+        assert isinstance(self.provisioner, SwitchProvisioner)
+        return self.provisioner
+
+    @property
     def plane(self) -> Any:
-        return self.parent.plane
+        return self.kernels.plane
 
     @property
     def why_not_switchable(self) -> str | None:
@@ -106,14 +126,14 @@ class SwitchableKernelManager(ServerKernelManager):
     def adopt(self, provisioner: SwitchProvisioner) -> None:
         self.provisioner = provisioner
         self.traffic = Traffic(self.kernel_id, self.session)
-        self.parent.attach(self)
+        self.kernels.attach(self)
 
     def open_relay(self, *, jupyter_session: str = "", ports: Mapping[str, int] | None = None) -> None:
         """Open the ports that the connection file names, once for this kernel's whole life, and write that file."""
-        assert self.traffic is not None
         if self.relay is None:
-            curve = self.curve_publickey and (self.curve_publickey, self.curve_secretkey)
-            self.relay = Relay(self.context, self.session, self.traffic, self.ip, ports or {}, curve or None)
+            public, secret = self.curve_publickey, self.curve_secretkey
+            curve = (public, secret) if public is not None and secret is not None else None
+            self.relay = Relay(self.context, self.session, self.traffic, self.ip, ports or {}, curve)
             self.traffic.relay = self.relay
             for channel in CONNECTION_CHANNELS:
                 setattr(self, f"{channel}_port", self.relay.ports[channel])
@@ -121,32 +141,33 @@ class SwitchableKernelManager(ServerKernelManager):
 
     def place_changed(self) -> None:
         """A kernel was started or restarted in place: connect everybody to it, and run our code in it before theirs."""
-        assert self.place is not None and self.traffic is not None and self.relay is not None
+        assert self.place is not None
         info = self.place.connection_info
-        self._open_line(Line(self.context, info, self.session))
+        line = Line(self.context, info, self.session)
+        self._open_line(line)
         self.traffic.subshells.clear()
         self.relay.move(info)
         self.relay.alive = True
         for connection in list(self.traffic.connections):
             streams, _ = connection.connected(info)
             connection.move(streams, keep_old=False)
-        self.parent.kernel_moved(self, self._connected_buffer(info))
-        self._greet()
+        self.kernels.kernel_moved(self, self._connected_buffer(info))
+        self._greet(line)
 
     def _open_line(self, line: Line) -> None:
         if self.line is not None:
             self.line.close()
         self.line = line
 
-    def _greet(self) -> None:
+    def _greet(self, line: Line) -> None:
         self.traffic.shut()
         if self._greeting is not None:
             self._greeting.cancel()
-        self._greeting = asyncio.ensure_future(self._run_greeting(self.line))
+        self._greeting = asyncio.ensure_future(self._run_greeting(line))
 
     async def _run_greeting(self, line: Line) -> None:
         try:
-            await self.parent.greet(line)
+            await self.kernels.greet(line)
         except BackendError as error:
             self.log.warning("kernel %s has no %%gpu: %s", self.kernel_id, error)
         if self.switch is None and line is self.line:
@@ -158,7 +179,7 @@ class SwitchableKernelManager(ServerKernelManager):
             with suppress(asyncio.CancelledError):
                 await asyncio.shield(self._greeting)
 
-    async def restart_kernel(self, *args: Any, **kwargs: Any) -> Any:
+    async def restart_kernel(self, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
         """Restart where the kernel is; a kernel that died comes back empty on the CPU, or as it was before its move."""
         if self.traffic is None:
             return await super().restart_kernel(*args, **kwargs)
@@ -168,7 +189,7 @@ class SwitchableKernelManager(ServerKernelManager):
         if self.switch is not None:
             await self.switch.stop(reason or "The kernel was restarted.")
         self.traffic.kernel_gone()
-        if died and await self.parent.after_death(self, reason or "The kernel ended by itself."):
+        if died and await self.kernels.after_death(self, reason or "The kernel ended by itself."):
             return None
         if not died:
             await self.drop_way_back()
@@ -183,7 +204,7 @@ class SwitchableKernelManager(ServerKernelManager):
                 self.traffic.say(failure.message)
             raise
 
-    async def interrupt_kernel(self, *args: Any, **kwargs: Any) -> Any:
+    async def interrupt_kernel(self, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
         """Interrupt the running cell. While the notebook moves this cancels the move as well."""
         if self.switch is not None:
             was_running = not self.traffic.gate.idle
@@ -192,7 +213,7 @@ class SwitchableKernelManager(ServerKernelManager):
                 return None
         return await super().interrupt_kernel(*args, **kwargs)
 
-    async def shutdown_kernel(self, *args: Any, **kwargs: Any) -> Any:
+    async def shutdown_kernel(self, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
         if self.switch is not None:
             await self.switch.stop("The kernel was shut down.", cancelled=True)
         return await super().shutdown_kernel(*args, **kwargs)
@@ -206,18 +227,18 @@ class SwitchableKernelManager(ServerKernelManager):
             self.line.close()
         if self.relay is not None:
             self.relay.close()
-        for connection in list(self.traffic.connections if self.traffic else ()):
+        for connection in list(self.traffic.connections):
             connection.forget_old()
         if isinstance(self.place, CpuPlace):
             await self.place.end()
-        await self.parent.kernel_left(self)
+        await self.kernels.kernel_left(self)
 
     async def drop_way_back(self) -> None:
         """End the kernel that was kept to go back to."""
         place, self.way_back = self.way_back, None
         if self.relay is not None:
             self.relay.forget_old()
-        for connection in list(self.traffic.connections if self.traffic else ()):
+        for connection in list(self.traffic.connections):
             connection.forget_old()
         if place is not None:
             with suppress(ComputeHubError):
@@ -265,14 +286,14 @@ class SwitchableKernelManager(ServerKernelManager):
 
     def _connected_buffer(self, info: Mapping[str, Any]) -> tuple[dict[str, ZMQStream], Subscription] | None:
         """Connect the channels of a browser that is away, under its own identity, if one left any."""
-        buffer = self.parent._kernel_buffers.get(self.kernel_id)
+        buffer = self.kernels._kernel_buffers.get(self.kernel_id)
         if not buffer or not buffer["channels"]:
             return None
         streams = {}
         for channel, stream in buffer["channels"].items():
             identity = stream.socket.identity if not stream.closed() else None
             new = streams[channel] = ZMQStream(wire.connect(self.context, info, channel, identity), IOLoop.current())
-            new.channel = channel
+            new.channel = channel  # type: ignore[attr-defined]  # as Jupyter's own connection marks its streams
         return streams, Subscription(streams["iopub"])
 
     # -- moving --------------------------------------------------------------------------------------------------------
@@ -283,9 +304,7 @@ class SwitchableKernelManager(ServerKernelManager):
         try:
             await self.complete(staged)
         except BaseException:
-            line_kept, staged.line = staged.line, _NoLine()
             staged.close()
-            staged.line = line_kept
             raise
         return staged
 
@@ -317,9 +336,9 @@ class SwitchableKernelManager(ServerKernelManager):
 
     def commit(self, staged: Staged, *, keep_old: bool) -> Place:
         """Change over, between two messages; returns the place before, which goes on running."""
-        assert isinstance(self.provisioner, SwitchProvisioner) and staged.activity is not None
-        before = self.provisioner.swap(staged.place)
-        assert before is not None and self.relay is not None
+        assert staged.activity is not None
+        before = self.switchable.swap(staged.place)
+        assert before is not None
         self._open_line(staged.line)
         self.traffic.subshells.clear()
         iopub = staged.relay.stream if staged.relay is not None else None
@@ -332,10 +351,5 @@ class SwitchableKernelManager(ServerKernelManager):
         self._close_control_socket()
         self._connect_control_socket()
         self.lease_id = staged.place.lease_id if isinstance(staged.place, LeasedPlace) else None
-        self.parent.kernel_moved(self, staged.buffered, staged.activity[0])
+        self.kernels.kernel_moved(self, staged.buffered, staged.activity[0])
         return before
-
-
-class _NoLine:
-    def close(self) -> None:
-        """The caller keeps the line."""

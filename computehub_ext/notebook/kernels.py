@@ -8,7 +8,7 @@ import os
 import secrets
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from jupyter_client.session import Session
 from jupyter_server import CallContext
@@ -49,8 +49,8 @@ class ComputeHubKernelManager(AsyncMappingKernelManager):
     )
     kernel_server_url = Unicode(
         config=True,
-        help="Address of this server for its kernels, with the base URL. By default the server's own local address; set "
-        "it where leased kernels run on other machines.",
+        help="Address of this server for its kernels, with the base URL. By default the server's own local address; "
+        "set it where leased kernels run on other machines.",
     )
 
     @default("kernel_manager_class")
@@ -130,7 +130,6 @@ class ComputeHubKernelManager(AsyncMappingKernelManager):
     def attach(self, kernel: SwitchableKernelManager) -> None:
         """A kernel that can be switched is about to start: note for whom, and where its messages go."""
         traffic = kernel.traffic
-        assert traffic is not None
         handler = CallContext.get(CallContext.JUPYTER_HANDLER)
         identify = handler.settings.get("computehub_identify") if handler is not None else None
         if identify is not None:
@@ -145,12 +144,6 @@ class ComputeHubKernelManager(AsyncMappingKernelManager):
         """Bring %gpu into a kernel that has just started."""
         if self.plane is not None:
             await line.evaluate(*greeting())
-
-    async def _async_shutdown_kernel(self, kernel_id: str, now: bool = False, restart: bool = False) -> None:
-        self._check_kernel_id(kernel_id)
-        await super()._async_shutdown_kernel(kernel_id, now=now, restart=restart)
-
-    shutdown_kernel = _async_shutdown_kernel
 
     async def kernel_left(self, kernel: SwitchableKernelManager) -> None:
         self._forget(kernel)
@@ -217,7 +210,7 @@ class ComputeHubKernelManager(AsyncMappingKernelManager):
         stream.on_recv(partial(self._record_activity, kernel))
 
     def _record_activity(self, kernel: SwitchableKernelManager, frames: list[bytes]) -> None:
-        """Do as Jupyter does with each iopub message, and tell the gate; once per message, so without unpacking it all."""
+        """Do as Jupyter does with each iopub message, and tell the gate; for every message, so unpacking little."""
         if frames[0].startswith(wire.READY_TOPIC):
             return
         try:
@@ -290,8 +283,7 @@ class ComputeHubKernelManager(AsyncMappingKernelManager):
         if not isinstance(place, LeasedPlace):
             self.saved.drop(kernel.kernel_id)
             return
-        assert kernel.relay is not None and kernel.traffic is not None
-        arguments = kernel._launch_args or {}
+        arguments = kernel.launch_arguments
         executor = kernel.traffic.executor or kernel.traffic.starter
         self.saved.put(
             kernel.kernel_id,
@@ -312,7 +304,7 @@ class ComputeHubKernelManager(AsyncMappingKernelManager):
         )
 
     def remember(self) -> list[SwitchableKernelManager]:
-        """Take up the leased kernels of the server before this one; before requests, or their sessions would be dropped."""
+        """Take up the leased kernels of the server before: before any request, or their sessions would be dropped."""
         if not self.saved.open():
             return []
         found = []
@@ -324,14 +316,16 @@ class ComputeHubKernelManager(AsyncMappingKernelManager):
         return found
 
     def _remembered(self, kernel_id: str, saved: dict[str, Any]) -> SwitchableKernelManager:
-        kernel, _, _ = self.pre_start_kernel(saved["kernel_name"], {"kernel_id": kernel_id})
+        made, _, _ = self.pre_start_kernel(saved["kernel_name"], {"kernel_id": kernel_id})
+        kernel = cast(SwitchableKernelManager, made)
         kernel.kernel_id = kernel_id
         kernel.session.key = saved["key"].encode()
         kernel._attempted_start = True
         self._token_hashes.update(dict.fromkeys(saved["token_hashes"], kernel_id))
         env = self._kernel_env(kernel_id, None)
         env["JPY_SESSION_NAME"] = saved["session_name"]
-        kernel._launch_args = {"env": env, "cwd": saved["cwd"]}
+        arguments: dict[str, Any] = {"env": env, "cwd": saved["cwd"]}
+        kernel._launch_args = arguments
         provisioner = SwitchProvisioner(kernel_id=kernel_id, kernel_spec=kernel.kernel_spec, parent=kernel)
         kernel.adopt(provisioner)
         if saved.get("person"):
@@ -360,8 +354,9 @@ class ComputeHubKernelManager(AsyncMappingKernelManager):
             kernel.ready.set_exception(web.HTTPError(404, "The kernel ended while the server was away."))
             kernel.ready.exception()
             return
-        kernel.open_relay(jupyter_session=kernel._launch_args["env"]["JPY_SESSION_NAME"], ports=kernel.remembered_ports)
-        kernel.provisioner.connection_info = kernel.get_connection_info()
+        environment = kernel.launch_arguments.get("env", {})
+        kernel.open_relay(jupyter_session=environment.get("JPY_SESSION_NAME", ""), ports=kernel.remembered_ports)
+        kernel.switchable.connection_info = kernel.get_connection_info()
         kernel.place_changed()
         kernel.start_restarter()
         kernel._connect_control_socket()
@@ -371,7 +366,7 @@ class ComputeHubKernelManager(AsyncMappingKernelManager):
             self.initialize_culler()
         self.log.info("Found the leased kernel %s again", kernel_id)
 
-    async def shutdown_all(self, now: bool = False) -> None:
+    async def shutdown_all(self, now: bool = False) -> None:  # type: ignore[override]
         await super()._async_shutdown_all(now=now)
         if self.watch is not None:
             await self.watch.stop()

@@ -9,14 +9,13 @@ import secrets
 import signal
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from jupyter_client.connect import LocalPortCache, write_connection_file
 from jupyter_client.provisioning import LocalProvisioner
 
-from computehub_ext.core.errors import BackendError, ComputeHubError, NotFound, Refused, Refused
+from computehub_ext.core.errors import BackendError, ComputeHubError, NotFound, Refused
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +55,7 @@ class Place(ABC):
 
 
 class CpuPlace(Place):
-    """A kernel process on this machine, with ports of its own: those in the kernel's connection file are the relay's."""
+    """A kernel process on this machine, with ports of its own: those that its connection file tells are the relay's."""
 
     kind = "cpu"
 
@@ -93,7 +92,7 @@ class CpuPlace(Place):
             curve_secretkey=manager.curve_secretkey,
             jupyter_session=popen.get("env", {}).get("JPY_SESSION_NAME", ""),
         )
-        public = os.path.realpath(manager.connection_file)
+        public = os.path.realpath(manager.connection_file)  # noqa: ASYNC240
         command = [part.replace(public, str(self._file)) for part in command]
         await self._process.launch_kernel(command, **popen)
 
@@ -197,7 +196,7 @@ class LeasedPlace(Place):
         return GONE if code is None else int(code)
 
     async def wait(self) -> int | None:
-        while (code := await self.poll()) is None:
+        while (code := await self.poll()) is None:  # noqa: ASYNC110  nobody tells; it is asked after
             await asyncio.sleep(0.1)
         self._ended = True
         return code

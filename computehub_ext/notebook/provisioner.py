@@ -112,7 +112,7 @@ class SwitchProvisioner(KernelProvisionerBase):
         )
 
     def _launch_arguments(self) -> dict[str, Any]:
-        arguments = dict(self.manager._launch_args or {})
+        arguments = self.manager.launch_arguments
         for name in ("extra_arguments", "transport_encryption", "kernel_id"):
             arguments.pop(name, None)
         arguments.setdefault("env", dict(os.environ))
@@ -133,7 +133,7 @@ class SwitchProvisioner(KernelProvisionerBase):
     def resolve_path(self, path: str) -> str | None:
         found = Path(path).expanduser()
         if not found.is_absolute():
-            found = Path(str((self.manager._launch_args or {}).get("cwd") or os.getcwd())) / found
+            found = Path(str(self.manager.launch_arguments.get("cwd") or os.getcwd())) / found
         return found.resolve().as_posix() if found.exists() else None
 
 

@@ -1,8 +1,8 @@
 """The ports that a kernel's connection file names: they stay, whichever kernel is behind them.
 
-``jupyter console --existing`` and every other direct client connect here, so that they go along when the notebook moves,
-and so that their cells wait at the same gate as the browser's. Browsers do not come this way: the server connects them
-to the kernel in place, without a hop more than in plain Jupyter.
+``jupyter console --existing`` and every other direct client connect here, so that they go along when the notebook
+moves, and so that their cells wait at the same gate as the browser's. Browsers do not come this way: the server
+connects them to the kernel in place, without a hop more than in plain Jupyter.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Relay:
     Parameters
     ----------
     traffic:
-        The kernel's :class:`~computehub_ext.notebook.traffic.Traffic`, which decides about requests on the shell channel.
+        The kernel's :class:`~computehub_ext.notebook.traffic.Traffic`, which decides about shell requests.
     ports:
         Channels' ports of a relay that this one replaces, after a restart of the server; 0 or absent picks one.
     """

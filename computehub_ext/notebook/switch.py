@@ -2,8 +2,8 @@
 
     requested → waiting → checking → starting → capturing → restoring → verifying → swapping → done | failed | cancelled
 
-The kernel id stays. Until the swap nothing that the notebook can see has changed, so that giving up at any step leaves it
-on its old kernel, with nothing charged; the cells that waited are then answered with the reason instead of being run.
+The kernel id stays. Until the swap nothing that the notebook can see has changed, so that giving up at any step leaves
+it on its old kernel, with nothing charged; the cells that waited are then answered with the reason, not run.
 """
 
 from __future__ import annotations
@@ -181,7 +181,7 @@ class Switch:
             self.kernel.switch = None
             raise
         self.kernel.traffic.hold_cells()
-        self._task = self.kernel.parent.in_background(self._run())
+        self._task = self.kernel.kernels.in_background(self._run())
 
     async def _take_lease(self) -> dict[str, Any]:
         wanted = self.request
@@ -282,7 +282,7 @@ class Switch:
 
     async def _prepare(self) -> _Prepared:
         """Start the new kernel, bring our code into it and connect everybody: begun at once, beside the waiting."""
-        provisioner = self.kernel.provisioner
+        provisioner = self.kernel.switchable
         if self.to_gpu:
             assert self.lease is not None
             self.kernel.payer = self.actor.username
@@ -290,22 +290,23 @@ class Switch:
         else:
             place = await provisioner.new_cpu_place()
         new = _Prepared(place, Line(self.kernel.context, place.connection_info, self.kernel.session))
-        work = [asyncio.ensure_future(self._greet(new)), asyncio.ensure_future(self.kernel.stage(place, new.line))]
+        greeting = asyncio.ensure_future(self._greet(new))
+        staging = asyncio.ensure_future(self.kernel.stage(place, new.line))
         try:
-            _, new.staged = await asyncio.gather(*work)
+            _, new.staged = await asyncio.gather(greeting, staging)
         except BaseException:
-            for task in work:
-                task.cancel()
-            await asyncio.wait(work)
-            if not work[1].cancelled() and work[1].exception() is None:
-                work[1].result().close()
+            greeting.cancel()
+            staging.cancel()
+            await asyncio.wait([greeting, staging])
+            if not staging.cancelled() and staging.exception() is None:
+                staging.result().close()
             new.line.close()
             await place.end()
             raise
         return new
 
     async def _greet(self, new: _Prepared) -> None:
-        greeting = asyncio.ensure_future(self.kernel.parent.greet(new.line))
+        greeting = asyncio.ensure_future(self.kernel.kernels.greet(new.line))
         try:
             while not (await asyncio.wait({greeting}, timeout=1.0))[0]:
                 if await new.place.poll() is not None:  # it will never answer
@@ -357,7 +358,8 @@ class Switch:
             raise LossNotAccepted(f"{said} Nothing was moved.", lost=lost, problems=problems)
 
     async def _capture(self) -> None:
-        assert self._new is not None and self.lease is not None
+        assert self._new is not None
+        assert self.lease is not None
         new = await asyncio.shield(self._new)
         granted = await self.kernel.plane.transfer_ticket(
             lease_id=self.lease["id"], source_kernel_id=self.kernel.kernel_id
@@ -368,7 +370,8 @@ class Switch:
         self._judge(self._manifest.get("lost", []), [] if self.request.accept_loss else self._problems)
 
     async def _restore(self) -> None:
-        assert self._new is not None and self._manifest is not None
+        assert self._new is not None
+        assert self._manifest is not None
         new = await asyncio.shield(self._new)
         self._restored = await self._carrier.fetch(new.line, self._manifest, self._ticket)
         failed = self._restored.get("failed", [])
@@ -413,11 +416,11 @@ class Switch:
             "bytes": int(restored.get("bytes", 0)),
             "seconds": round(seconds, 3),
         }
-        parent = self.kernel.parent
+        kernels = self.kernel.kernels
         if self.to_gpu:
-            parent.in_background(self._keep_way_back(before))
+            kernels.in_background(self._keep_way_back(before))
         else:
-            parent.in_background(self._leave(before))
+            kernels.in_background(self._leave(before))
 
     async def _keep_way_back(self, before: Place) -> None:
         """Keep the old kernel until a cell has completed on the new one."""
@@ -441,14 +444,14 @@ class Switch:
     async def _leave(self, before: Place) -> None:
         """Give the lease back; what it cost is known then."""
         assert isinstance(before, LeasedPlace)
-        lease = await self.kernel.parent.released(before.lease_id, self.release_reason, self.release_message)
+        lease = await self.kernel.kernels.released(before.lease_id, self.release_reason, self.release_message)
         if lease is not None:
             self.lease = lease
             self.on_change(self)
 
     @property
     def _carrier(self) -> Carrier:
-        carrier: Carrier = self.kernel.parent.carrier
+        carrier: Carrier = self.kernel.kernels.carrier
         return carrier
 
     @property

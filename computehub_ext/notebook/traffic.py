@@ -1,4 +1,4 @@
-"""One kernel's messages: who sends and listens, what waits at the gate, and what the server says in the kernel's name."""
+"""One kernel's messages: who sends and listens, what waits at the gate, what the server says in the kernel's name."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class Traffic:
             self.gate.begun(parent_id)
 
     def replied(self, parent_id: str) -> None:
-        """A client got its ``execute_reply``. Were the idle status lost, the gate would otherwise stay closed for ever."""
+        """A client got its ``execute_reply``: were the idle status lost, the gate would stay closed for ever."""
         running = self.gate.running
         if running is not None and running.msg_id == parent_id:
             asyncio.get_running_loop().call_later(REPLY_GRACE_SECONDS, self.finish, parent_id)
@@ -129,7 +129,7 @@ class Traffic:
                 waiter.set_result(None)
 
     def kernel_gone(self) -> None:
-        """The kernel died or restarts: what it was running has no end, the cells behind it are aborted, later ones wait."""
+        """The kernel died or restarts: what it ran has no end, the cells behind it are aborted, later ones wait."""
         self.shut()
         self.abort(self.gate.reset())
         self.on_busy(False)

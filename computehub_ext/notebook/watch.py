@@ -1,4 +1,4 @@
-"""What happens to leased kernels without anybody's asking: idle time, the end of the booked time, and being told of both."""
+"""What happens to leased kernels without anybody's asking: idle time, the end of the booked time, word of both."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ class Watch:
     # -- activity ------------------------------------------------------------------------------------------------------
 
     def busy(self, kernel_id: str, busy: bool) -> None:
-        """Report that a cell began or ended; the reports of one kernel keep their order, and only the last one counts."""
+        """Report that a cell began or ended; reports of one kernel keep their order, and only the last one counts."""
         self._busy[kernel_id] = busy
         running = self._reports.get(kernel_id)
         if running is None or running.done():

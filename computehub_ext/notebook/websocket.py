@@ -59,7 +59,7 @@ class GatedConnection(ZMQChannelsWebsocketConnection):
         for channel in CHANNELS:
             socket = wire.connect(self.kernel_manager.context, info, channel, self.session.bsession)
             stream = streams[channel] = ZMQStream(socket, IOLoop.current())
-            stream.channel = channel
+            stream.channel = channel  # type: ignore[attr-defined]  # as Jupyter's own connection does
         return streams, Subscription(streams["iopub"])
 
     def nudge(self) -> asyncio.Future[None]:
@@ -87,7 +87,7 @@ class GatedConnection(ZMQChannelsWebsocketConnection):
             subscription.saw(frames)
         self.handle_outgoing_message(channel, frames)
 
-    def disconnect(self) -> None:
+    def disconnect(self) -> None:  # type: ignore[override]
         if self.traffic is not None:
             self.traffic.connections.discard(self)
             self.forget_old()

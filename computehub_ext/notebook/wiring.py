@@ -8,8 +8,8 @@ The order of ``ServerApp.initialize`` decides what can be set when:
 4. ``load_server_extensions`` *loads* each extension (``_load_jupyter_server_extension``), now with managers and routes;
 5. with the loop running, ``_start_jupyter_server_extension``.
 
-So ``link`` must be called in the first step: then plain ``jupyter lab`` gets our managers without a config file. What an
-administrator has configured stays; ``setup`` says so where that takes the product away.
+So ``link`` must be called in the first step: then plain ``jupyter lab`` gets our managers without a config file. What
+an administrator has configured stays; ``setup`` says so where that takes the product away.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def _state_dir(serverapp: Any) -> Path:
 
 
 def setup(serverapp: Any, plane: Any) -> None:
-    """Join a server that was linked to the control plane; called when the extension is loaded, before the first request."""
+    """Join a server that was linked to the control plane; called when the extension is loaded, before any request."""
     from computehub_ext.notebook.handlers import HANDLERS
     from computehub_ext.notebook.kernels import ComputeHubKernelManager
     from computehub_ext.notebook.switches import Switches

@@ -41,7 +41,7 @@ class ServerProcess:
         self.url = f"http://127.0.0.1:{self.port}/"
         for name in ("work", "data", "config", "runtime", "ipython"):
             (folder / name).mkdir(mode=0o700, parents=True, exist_ok=True)
-        extensions = {name: False for name in ("jupyter_lsp", "jupyter_server_ydoc", "jupyter_server_fileid", "notebook")}
+        extensions = dict.fromkeys(("jupyter_lsp", "jupyter_server_ydoc", "jupyter_server_fileid", "notebook"), False)
         settings = {
             "ServerApp.port": self.port,
             "ServerApp.port_retries": 0,

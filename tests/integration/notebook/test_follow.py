@@ -1,4 +1,4 @@
-"""Everything else that a kernel id means: restart, interrupt, shutdown, input, widgets, late browsers, old protocols."""
+"""Whatever else a kernel id means: restart, interrupt, shutdown, input, widgets, late browsers, old protocols."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from tests.support.jupyter import JupyterServer
 from tests.support.notebooks import Browser, Rest
 
 WHERE = "import os; print(os.environ.get('COMPUTEHUB_TEST_PLACEMENT', 'cpu'))"
-SLOW = "import time\ntry:\n    print('begun', flush=True); time.sleep(60)\nexcept KeyboardInterrupt:\n    print('stopped')"
+SLOW = (
+    "import time\ntry:\n    print('begun', flush=True); time.sleep(60)\nexcept KeyboardInterrupt:\n    print('stopped')"
+)
 
 
 @pytest.fixture
@@ -45,9 +47,7 @@ async def test_an_error_in_a_cell_that_does_not_stop_the_others(browser: Browser
     assert (failing.status, second.status, second.text) == ("error", "ok", "yes\n")
 
 
-async def test_interrupt_reaches_the_leased_kernel(
-    plane: FakePlane, rest: Rest, browser: Browser, leased: str
-) -> None:
+async def test_interrupt_reaches_the_leased_kernel(plane: FakePlane, rest: Rest, browser: Browser, leased: str) -> None:
     cell = browser.run(SLOW)
     await browser.until(lambda: cell.text)
     assert (await rest.client.post(f"api/kernels/{leased}/interrupt")).status_code == 204

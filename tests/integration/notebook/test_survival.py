@@ -68,7 +68,9 @@ async def test_a_leased_kernel_survives_its_server(tmp_path: Path, how: str) -> 
         place = await rest.kernel(kernel_id)
         assert (place["place"], place["lease"]["id"], place["lease"]["state"]) == ("gpu", lease["id"], "running")
 
-        slow = back.run("import time\ntry:\n    print('begun', flush=True); time.sleep(60)\nexcept KeyboardInterrupt: pass")
+        slow = back.run(
+            "import time\ntry:\n    print('begun', flush=True); time.sleep(60)\nexcept KeyboardInterrupt: pass"
+        )
         await back.until(lambda: slow.text)
         assert (await rest.client.post(f"api/kernels/{kernel_id}/interrupt")).status_code == 204
         await back.done(slow)
