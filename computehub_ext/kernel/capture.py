@@ -53,12 +53,14 @@ def capture(namespace: dict[str, Any], keep: Keep = "all", *, target_python: str
 
 def _capture(namespace: dict[str, Any], keep: Keep, target_python: str | None, *, retain: bool) -> Captured:
     names = choose(namespace, keep)
+    surroundings = session.surroundings() if keep != "none" else {}
     with warnings.catch_warnings():
         # Libraries warn about pickling in general; what matters to the user is said in our words.
         warnings.simplefilter("ignore")
         result = _try(namespace, names, keep, target_python, retain)
         if result is None:
             result = _with_deep_stack(lambda: _try(namespace, names, keep, target_python, retain, deep=True))
+    result.header["session"] = surroundings
     return result
 
 
@@ -94,7 +96,6 @@ def _try(
             "names": carrier.records,
             "blocks": kinds,
             "sources": carrier.sources() if retain else {},
-            "session": session.surroundings() if keep != "none" else {},
         }
         order = {name: index for index, name in enumerate(names)}
         carried.sort(key=lambda item: order[item["name"]])
@@ -142,8 +143,12 @@ def _with_deep_stack(work: Any) -> Any:
     sys.setrecursionlimit(max(limit, _DEEP_LIMIT))
     try:
         thread = threading.Thread(target=run, name="computehub-capture")
-        thread.start()
-        thread.join()
+        try:
+            thread.start()
+        except RuntimeError:
+            run()  # no room for such a stack: what fits into this one
+        else:
+            thread.join()
     finally:
         sys.setrecursionlimit(limit)
         threading.stack_size(size)

@@ -59,7 +59,7 @@ class Carrier(pickle.Pickler):
         self._globals: dict[int, functions.Globals] = {}
         self._cells: dict[int, functions.Cell] = {}
         self._made: dict[Any, tuple[Any, Any]] = {}
-        self._needed: dict[str, str] = {}
+        self.needed: dict[str, str] = {}
         self._used: dict[str, set[str]] = {}
         self._warnings: dict[str, list[str]] = {}
         self._filenames: set[str] = set()
@@ -151,7 +151,7 @@ class Carrier(pickle.Pickler):
         return tensors.reduce_array_of_tensor(self, array, tensor)
 
     def needs(self, module_name: str) -> None:
-        self._needed.setdefault(module_name.partition(".")[0], module_name)
+        self.needed.setdefault(module_name.partition(".")[0], module_name)
 
     def uses(self, names: frozenset[str]) -> None:
         """The current name's functions look up these names in the notebook."""
@@ -196,7 +196,7 @@ class Carrier(pickle.Pickler):
     def modules(self) -> list[dict[str, str | None]]:
         """The packages that the target must have; Python's own are there."""
         own = getattr(sys, "stdlib_module_names", frozenset(sys.builtin_module_names)) | {"_computehub", "__main__"}
-        names = [name for name in sorted(self._needed) if name not in own and name != "computehub_ext"]
+        names = [name for name in sorted(self.needed) if name not in own and name != "computehub_ext"]
         return [{"name": name, "version": _version(name)} for name in names]
 
     def warnings_about(self, kept: set[str]) -> list[dict[str, str]]:
@@ -282,6 +282,8 @@ def _reducer_for(kind: type) -> Any:
         return widgets.reduce_shell
     if not issubclass(kind, enum.Enum) and stdlib.is_marker(kind):
         return stdlib.reduce_constant
+    if stdlib.answers_for_everything(kind):
+        return stdlib.reduce_answering
     return None
 
 

@@ -70,9 +70,9 @@ def generated_methods(cls: Any) -> dict[str, Any]:
     found = {}
     for name in _GENERATED:
         method = cls.__dict__.get(name)
-        if isinstance(method, types.FunctionType):
-            if inspect.unwrap(method).__code__.co_filename == "<string>":
-                found[name] = method
+        written = isinstance(method, types.FunctionType)
+        if written and inspect.unwrap(method).__code__.co_filename == "<string>":
+            found[name] = method
     return found
 
 

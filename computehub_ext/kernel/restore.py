@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import linecache
@@ -31,6 +32,8 @@ class Loaded:
         self.failed: list[dict[str, str]] = []
         self.extras: dict[str, Any] = {}
         self.outputs: dict[int, Any] = {}
+        self.habits: list[Any] = []
+        self.surroundings: dict[str, Any] = {}
         self.sources: dict[str, str] = {}
 
     @property
@@ -139,8 +142,9 @@ def _load(namespace: dict[str, Any], header: dict[str, Any], unpickler: Callable
     place = Place(namespace, dict(header.get("sources") or {}))
     loaded = Loaded(place)
     loaded.sources = place.sources
+    loaded.surroundings = dict(header.get("session") or {})
     try:
-        session.surround(place, header.get("session") or {})
+        session.surround(place, loaded.surroundings)
         with at(place), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # said when the values were made, if at all
             _read(loaded, unpickler(), header["names"], stop)
@@ -175,6 +179,8 @@ def _keep(loaded: Loaded, name: str, kind: str, value: Any) -> None:
         _put(loaded.place, name, value)
     elif kind == "output":
         loaded.outputs[value[0]] = value[1]
+    elif kind == "habit":
+        loaded.habits.append(value)
     else:
         loaded.extras[kind] = value
 
@@ -207,6 +213,8 @@ def commit(
     finishing: list[Callable[[], Any]] = [
         lambda: session.set_history(namespace, loaded.extras.get("inputs", []), loaded.outputs, execution_count),
         lambda: loaded.notes.extend(settings.restore(loaded.extras.get("settings", {}))),
+        lambda: settings.set_warning_filters(loaded.surroundings.get("warnings") or []),
+        *[functools.partial(settings.take_up, habit) for habit in loaded.habits],
         lambda: session.set_random_states(loaded.extras.get("random", {})),
     ]
     for finish in finishing:

@@ -45,7 +45,13 @@ def facts() -> dict[str, Any]:
 
 
 def surroundings() -> dict[str, Any]:
-    return {"cwd": _folder(), "sys_path": _added_paths(), "environ": _changed_environment()}
+    return {
+        "cwd": _folder(),
+        "sys_path": _added_paths(),
+        "environ": _changed_environment(),
+        "recursion_limit": sys.getrecursionlimit(),
+        "warnings": settings.warning_filters(),
+    }
 
 
 def _folder() -> str | None:
@@ -95,28 +101,37 @@ def carry(carrier: Any, namespace: dict[str, Any], *, everything: bool) -> None:
     _carry_quietly(carrier, "settings", settings.collect(), "settings")
     if not everything:
         return
+    # From the plainest on: where one can't be rebuilt, those after it are not read.
+    running = shell()
+    own = running is not None and running.user_ns is namespace
+    if own:
+        _carry_quietly(carrier, "In", list(namespace.get("In", [])), "inputs")
+        for name, value in settings.habits(namespace):
+            _carry_quietly(carrier, name, value, "habit")
     for widget in widgets.live_widgets():
         _carry_quietly(carrier, "a widget on the page", widget, "widget")
-    running = shell()
-    if running is None or running.user_ns is not namespace:
+    if not own:
         return
-    _carry_quietly(carrier, "In", list(namespace.get("In", [])), "inputs")
     for number, value in list(namespace.get("Out", {}).items()):
         _carry_quietly(carrier, f"Out[{number}]", (number, value), "output", _OUTPUT_BYTES_MAX)
 
 
 def _carry_quietly(carrier: Any, name: str, value: Any, kind: str, at_most: int | None = None) -> None:
+    needed = dict(carrier.needed)
     try:
         carrier.carry(name, value, kind, at_most)
     except Exception:
         return
+    finally:
+        carrier.needed = needed  # the target is not asked to have a package for these
 
 
 def random_states() -> dict[str, Any]:
     states: dict[str, Any] = {"random": random.getstate()}
     numpy = sys.modules.get("numpy.random")
     if numpy is not None and hasattr(numpy, "get_state"):
-        states["numpy"] = numpy.get_state()
+        name, key, *rest = numpy.get_state()
+        states["numpy"] = (name, key.tobytes(), *rest)  # plain values: nothing here needs NumPy there
     torch = sys.modules.get("torch")
     if torch is not None and hasattr(torch, "get_rng_state"):
         states["torch"] = torch.get_rng_state().numpy().tobytes()
@@ -134,6 +149,10 @@ def surround(place: Place, wanted: dict[str, Any]) -> None:
         _set_environment(place, name, value)
     path = list(sys.path)
     place.undo.append(lambda: sys.path.__setitem__(slice(None), path))
+    limit = sys.getrecursionlimit()
+    if isinstance(wanted.get("recursion_limit"), int) and wanted["recursion_limit"] > limit:
+        sys.setrecursionlimit(wanted["recursion_limit"])
+        place.undo.append(lambda: sys.setrecursionlimit(limit))
     front = 0
     for folder, in_front in wanted.get("sys_path") or ():
         if folder not in sys.path:
@@ -169,7 +188,8 @@ def set_random_states(states: dict[str, Any]) -> None:
         random.setstate(states["random"])
     numpy = sys.modules.get("numpy.random")
     if numpy is not None and "numpy" in states:
-        numpy.set_state(states["numpy"])
+        name, key, *rest = states["numpy"]
+        numpy.set_state((name, sys.modules["numpy"].frombuffer(key, "uint32"), *rest))
     torch = sys.modules.get("torch")
     if torch is not None and "torch" in states:
         torch.set_rng_state(_bytes_tensor(torch, states["torch"]))

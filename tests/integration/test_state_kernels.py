@@ -199,6 +199,25 @@ def test_folder_local_modules_and_scripts_come_along(
     assert there.run("import os; os.getcwd()") == repr(str(project))
 
 
+def test_magics_and_callbacks_of_the_user_s_own_functions(kernels: tuple[Kernel, Kernel], folder: Path) -> None:
+    here, there = kernels
+    here.run("""
+from IPython.core.magic import register_line_magic
+import warnings; warnings.filterwarnings("ignore", "noise")
+ran = []
+@register_line_magic
+def shout(line): return line.upper()
+def after(result): ran.append(result.result)
+get_ipython().events.register("post_run_cell", after)
+""")
+    _manifest, result = move(here, there, folder)
+    assert result["failed"] == []
+    assert there.run("%shout hello") == "'HELLO'"
+    assert there.ask("ran[-1]") == "HELLO"
+    assert there.run("warnings.warn('noise')") == ""
+    assert "Warning" in there.run("warnings.warn('louder')")
+
+
 def test_a_restore_that_fails_leaves_the_kernel_as_it_was(kernels: tuple[Kernel, Kernel], folder: Path) -> None:
     here, there = kernels
     here.run("""

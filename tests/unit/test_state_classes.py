@@ -251,6 +251,25 @@ def test_objects_with_their_own_way_of_being_rebuilt_may_use_the_notebook() -> N
     assert arrived["first"].root == 8
 
 
+def test_classes_that_answer_for_attributes_that_they_do_not_have() -> None:
+    arrived = moved("""
+        class Proxy:
+            def __init__(self, target): self.target = target
+            def __getattr__(self, name): return getattr(self.target, name)
+        class Slotted:
+            __slots__ = ("target",)
+            def __getattr__(self, name): return getattr(self.target, name)
+        class Settings(dict):
+            __getattr__ = dict.__getitem__
+        proxy, slotted, settings = Proxy([1, 2]), Slotted(), Settings(a=1)
+        slotted.target = "text"
+        settings.extra = 5
+    """)
+    assert arrived["proxy"].count(2) == 1
+    assert arrived["slotted"].upper() == "TEXT"
+    assert (arrived["settings"].a, arrived["settings"]["a"], arrived["settings"].extra) == (1, 1, 5)
+
+
 def test_two_journeys_are_like_one() -> None:
     there = moved("""
         class Node:

@@ -12,7 +12,8 @@ import pytest
 
 from computehub_ext.kernel import lacking, session
 from computehub_ext.kernel.lacking import check
-from tests.support.state import Notebook, carry
+from computehub_ext.kernel.restore import commit, load
+from tests.support.state import Notebook, carry, packed, received
 
 
 class Baseline:
@@ -117,6 +118,33 @@ def test_settings_of_libraries_are_carried_as_what_differs() -> None:
         np.seterr(divide="warn")
         pd.reset_option("display.max_rows")
         matplotlib.rcdefaults()
+
+
+def test_warnings_decimals_and_recursion_are_set_alike() -> None:
+    import decimal
+    import warnings
+
+    before, limit = decimal.getcontext().copy(), sys.getrecursionlimit()
+    with warnings.catch_warnings():
+        try:
+            warnings.filterwarnings("ignore", "an old", DeprecationWarning, "mine")
+            warnings.simplefilter("ignore", FutureWarning)
+            wanted = list(warnings.filters)
+            decimal.getcontext().prec = 7
+            sys.setrecursionlimit(limit + 500)
+            outgoing, _manifest = packed(Notebook().cell("import decimal\nx = 1"))
+            incoming = received(outgoing.pieces, outgoing.size, outgoing.sha256)
+            del warnings.filters[:2]  # type: ignore[attr-defined]
+            decimal.setcontext(before)
+            sys.setrecursionlimit(limit)
+            target = Notebook()
+            commit(target.namespace, load(target.namespace, incoming.header, incoming.pickles, incoming.blocks))
+            assert list(warnings.filters)[:2] == wanted[:2]
+            assert len(warnings.filters) == len(wanted)
+            assert (decimal.getcontext().prec, sys.getrecursionlimit()) == (7, limit + 500)
+        finally:
+            decimal.setcontext(before)
+            sys.setrecursionlimit(limit)
 
 
 def test_standard_streams_and_the_environment_are_those_of_the_place() -> None:
