@@ -66,7 +66,6 @@ class AccountHandler(Failures, JupyterHandler):
             pending=pending,
             bookings=[item for item in bookings["items"] if item["state"] in _AHEAD],
             offers=offers["items"],
-            simulated_pools={item["pool_id"] for item in offers["items"] if item["simulated"]},
             history=history["items"],
         )  # fmt: skip
         self.xsrf_token  # noqa: B018  sets the cookie that the script sends back

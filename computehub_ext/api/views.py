@@ -102,10 +102,11 @@ def quote(value: Quote) -> Json:
     }
 
 
-def booking(value: Booking) -> Json:
+def booking(value: Booking, *, simulated: bool) -> Json:
     return {
         "id": value.id,
         "model": value.model,
+        "simulated": simulated,
         "pool_id": value.pool_id,
         "count": value.count,
         **span(value.span),

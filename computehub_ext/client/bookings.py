@@ -8,6 +8,7 @@ from computehub_ext.api import views
 from computehub_ext.api.views import Json
 from computehub_ext.bookings import service as bookings
 from computehub_ext.bookings import when as words
+from computehub_ext.bookings.model import Booking
 from computehub_ext.client.edge import Edge, moment, page_size
 from computehub_ext.core.actor import Actor, Via
 from computehub_ext.core.cursor import read_cursor, write_cursor
@@ -17,7 +18,7 @@ from computehub_ext.core.timespan import TimeSpan
 from computehub_ext.leases import service as leases
 from computehub_ext.leases import store as lease_store
 from computehub_ext.leases.model import EndReason
-from computehub_ext.leases.requests import spend_allowance
+from computehub_ext.leases.requests import called, spend_allowance
 from computehub_ext.people import service as people
 from computehub_ext.people.model import ApprovalWanted, Person
 from computehub_ext.pools import service as pools
@@ -25,6 +26,9 @@ from computehub_ext.reports import estimate as estimates
 
 
 class BookingCalls(Edge):
+    def _booking_view(self, unit: Unit, booking: Booking) -> Json:
+        return views.booking(booking, simulated=pools.get_pool(unit, booking.pool_id).simulated)
+
     async def offers(self, actor: Actor) -> Json:
         def view(unit: Unit, person: Person, now: datetime) -> Json:
             items = []
@@ -117,7 +121,7 @@ class BookingCalls(Edge):
                     unit,
                     person=person,
                     amount_microcredits=quote.amount_microcredits,
-                    purpose=f"a booking of {count} × {quote.pool.model} from {views.moment(span.start_at)}",
+                    purpose=f"a booking of {count} × {called(quote.pool)} from {views.moment(span.start_at)}",
                     key=key,
                     approval_id=approval_id,
                     kernel_id=actor.kernel_id,
@@ -142,7 +146,7 @@ class BookingCalls(Edge):
             if actor.via is Via.KERNEL:
                 people.refer_spending(unit, person_id=person.id, key=key, reference=booking.id)
             unit.emit("booking", action="confirmed", booking_id=booking.id)
-            return views.booking(booking)
+            return self._booking_view(unit, booking)
 
         return await self._once(actor, key, "book", inputs, work)
 
@@ -154,7 +158,7 @@ class BookingCalls(Edge):
             found = bookings.list_bookings(unit, person.id, before=before, limit=limit + 1)
             more, found = len(found) > limit, found[:limit]
             return {
-                "items": [views.booking(b) for b in found],
+                "items": [self._booking_view(unit, b) for b in found],
                 "next": write_cursor(found[-1].created_at, found[-1].id) if more else None,
             }
 
@@ -162,7 +166,8 @@ class BookingCalls(Edge):
 
     async def booking(self, actor: Actor, booking_id: str) -> Json:
         return await self._as_person(
-            actor, lambda unit, person, now: views.booking(bookings.find(unit, booking_id, person_id=person.id))
+            actor,
+            lambda unit, person, now: self._booking_view(unit, bookings.find(unit, booking_id, person_id=person.id)),
         )
 
     async def cancel_booking(self, actor: Actor, key: str, booking_id: str) -> Json:
@@ -173,12 +178,12 @@ class BookingCalls(Edge):
                 leases.begin_closing(
                     unit, self._calendar, lease_id=lease.id, reason=EndReason.RETURNED, message=None, now=now
                 )
-                return views.booking(bookings.find(unit, booking_id, person_id=person.id))
+                return self._booking_view(unit, bookings.find(unit, booking_id, person_id=person.id))
             booking = bookings.cancel(unit, self._calendar, booking_id=booking_id, person_id=person.id, now=now)
             unused = booking.amount_microcredits - booking.held_cost(now)
             people.release_allowance(unit, reference=booking.id, amount_microcredits=unused, now=now)
             unit.emit("booking", action="cancelled", booking_id=booking.id)
-            return views.booking(booking)
+            return self._booking_view(unit, booking)
 
         answer = await self._once(actor, key, "cancel_booking", {"booking_id": booking_id}, work)
         await self._pools.run("backend", self._operator.reconcile)

@@ -10,7 +10,6 @@ from computehub_ext.core.credits import rated
 from computehub_ext.core.errors import IllegalMove
 from computehub_ext.core.settings import Settings
 
-
 METERED_EVERY = timedelta(minutes=1)
 
 

@@ -19,6 +19,7 @@ from computehub_ext.leases.model import Lease, LeaseState
 from computehub_ext.ledger import service as ledger
 from computehub_ext.people import service as people
 from computehub_ext.people.model import ApprovalWanted, Person, Spent
+from computehub_ext.pools.model import Pool
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,7 @@ def _book_now(
             unit,
             person=person,
             amount_microcredits=amount,
-            purpose=f"{wanted.count} × {quote.pool.model} for {in_words(duration)} at {in_credits(amount)} credits",
+            purpose=f"{wanted.count} × {called(quote.pool)} for {in_words(duration)} at {in_credits(amount)} credits",
             key=key,
             approval_id=wanted.approval_id,
             kernel_id=wanted.kernel_id,
@@ -236,6 +237,11 @@ def spend_allowance(
         lifetime=settings.approval_lifetime,
         now=now,
     )
+
+
+def called(pool: Pool) -> str:
+    """The model as a person reads it: a simulated one says so (decision 10)."""
+    return f"{pool.model} (simulated)" if pool.simulated else pool.model
 
 
 def in_words(duration: timedelta) -> str:

@@ -10,7 +10,7 @@ from computehub_ext.bookings import service as bookings
 from computehub_ext.bookings.calendar import Calendar
 from computehub_ext.core.credits import rated
 from computehub_ext.core.database import Unit
-from computehub_ext.core.errors import Conflict, Invalid, NoCapacity, NotFound
+from computehub_ext.core.errors import Conflict, Forbidden, Invalid, NoCapacity, NotFound
 from computehub_ext.core.ids import new_id
 from computehub_ext.core.settings import Settings
 from computehub_ext.leases import store
@@ -24,7 +24,7 @@ from computehub_ext.leases.model import (
     PlacementState,
     due_orders,
 )
-from computehub_ext.leases.requests import in_words, spend_allowance
+from computehub_ext.leases.requests import called, in_words, spend_allowance
 from computehub_ext.ledger import service as ledger
 from computehub_ext.people import service as people
 from computehub_ext.people.model import ApprovalWanted, Person
@@ -173,8 +173,13 @@ def change_end(
     settings: Settings,
     now: datetime,
 ) -> Lease | ApprovalWanted:
-    """Extend (``by`` above zero) or shorten a running lease; money and calendar follow in the same transaction."""
-    lease = find(unit, lease_id, person_id=person.id)
+    """Extend (``by`` above zero) or shorten a running lease; money and calendar follow in the same transaction.
+
+    The caller has checked that ``person`` may touch it; that it is their money is checked here.
+    """
+    lease = find(unit, lease_id)
+    if lease.person_id != person.id and by > timedelta(0):
+        raise Forbidden("Only who pays for a lease may extend it.", lease_id=lease.id)
     if lease.state is not LeaseState.RUNNING:
         raise Conflict(f"The lease is {lease.state}.", lease_id=lease.id, state=lease.state)
     ends_at = lease.ends_at + by
@@ -189,7 +194,7 @@ def change_end(
             unit,
             person=person,
             amount_microcredits=amount,
-            purpose=f"{in_words(by)} more of {lease.count} × {lease.model}",
+            purpose=f"{in_words(by)} more of {lease.count} × {called(pools.get_pool(unit, lease.pool_id))}",
             key=key,
             approval_id=approval_id,
             kernel_id=lease.kernel_id,
