@@ -25,8 +25,7 @@ lint: .venv/test ## Format, lint and types, as pre-commit runs them
 	@$(RUN) scripts/lint.py
 
 format: .venv/test ## Format the code in place
-	@$(RUN) -m ruff format .
-	@$(RUN) -m ruff check --fix-only --quiet .
+	@$(RUN) scripts/lint.py --fix
 
 bench: .venv/test ## Measure every promised figure beside its yardstick; writes benchmarks/results.json and README.md
 	@$(RUN) -m benchmarks $(ARGS)
@@ -44,7 +43,7 @@ lock: .venv/test ## Choose new versions for requirements/*.txt
 	@$(RUN) scripts/lock.py
 
 clean: ## Remove what was built, measured or installed
-	rm -rf .venv .test .demo dist build htmlcov .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .test .demo dist build htmlcov .pytest_cache .mypy_cache .ruff_cache .hypothesis node_modules
 
 .PHONY: .venv/test
 .venv/test:
