@@ -49,12 +49,6 @@ def pytest(*arguments: str, python: str = sys.executable, **environment: str) ->
     return done.returncode == 0, lines[-1].strip("= ") if lines else "nothing was run"
 
 
-def marked() -> tuple[bool, str]:
-    """The tests marked `soak`"""
-    passed, line = pytest("tests", "-m", "soak")
-    return passed or "deselected" in line and "passed" not in line and "failed" not in line, line
-
-
 def fuzz() -> tuple[bool, str]:
     """The API, fuzzed for ten minutes from a seed of its own"""
     seed = str(secrets.randbelow(2**31))
@@ -104,7 +98,6 @@ def newest() -> tuple[bool, str]:
 
 
 PARTS: dict[str, Callable[[], tuple[bool, str]]] = {
-    "marked": marked,
     "fuzz": fuzz,
     "kills": kills,
     "oldest": oldest,

@@ -34,7 +34,7 @@ def main() -> int:
     failed = ["lint"] if run("scripts/lint.py") else []
     for name, arguments in STAGES.items():
         print(f"\ntest: {name}", flush=True)
-        if run("-m", "pytest", "-m", "not soak", "-q", *arguments, *COVERAGE):
+        if run("-m", "pytest", "-q", *arguments, *COVERAGE):
             failed.append(name)
     run("-m", "coverage", "combine", "--quiet", "--append")
     run("-m", "coverage", "report")
