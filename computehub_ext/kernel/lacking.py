@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.machinery
+import importlib.metadata
 import importlib.util
 import os
 import sys
@@ -52,9 +53,12 @@ def _packages(wants: dict[str, Any]) -> list[tuple[str, str]]:
     for module in wants.get("modules", []):
         name, version = module["name"], module.get("version")
         if not _exists(name, paths):
-            problems.append(
-                ("package", f"The package {name}{f' {version}' if version else ''} is not installed there.")
-            )
+            called = f"{name} {version}" if version else name
+            problems.append(("package", f"The package {called} is not installed there."))
+            continue
+        theirs = _version(name)
+        if version and theirs and _series(version) != _series(theirs):
+            problems.append(("package", f"{name} is {version} here and {theirs} there; its objects may not fit."))
     return problems
 
 
@@ -68,6 +72,22 @@ def _exists(name: str, paths: list[str]) -> bool:
         return importlib.util.find_spec(top) is not None
     except (ImportError, ValueError):
         return False
+
+
+def _version(name: str) -> str | None:
+    loaded = getattr(sys.modules.get(name), "__version__", None)
+    if isinstance(loaded, str):
+        return loaded
+    try:
+        return importlib.metadata.version(name)
+    except (importlib.metadata.PackageNotFoundError, ValueError):
+        return None  # one whose distribution has another name
+
+
+def _series(version: str) -> list[str]:
+    """The part of a version whose change may break: the first number, or the first two while that is 0."""
+    parts = version.split(".")
+    return parts[:2] if parts[0] == "0" else parts[:1]
 
 
 def _cuda(wants: dict[str, Any]) -> list[tuple[str, str]]:

@@ -10,6 +10,7 @@ from typing import Any
 
 # Smaller ones travel within the pickle: a block costs more than it saves.
 INLINE_BYTES_MAX = 32 << 10
+_PAGE_BITS = 12
 
 
 class Memory:
@@ -39,23 +40,29 @@ class Memory:
 
 
 class Memories:
-    """The ranges that were met so far, by address."""
+    """The ranges that were met so far. Small ones are found by the pages that they touch, large ones by bisection."""
 
     def __init__(self) -> None:
         self._starts: list[int] = []
-        self._ranges: list[Memory] = []
+        self._large: list[Memory] = []
+        self._small: dict[int, list[Memory]] = {}
 
     def at(self, address: int, size: int, owner: Any) -> Memory:
         """The range that holds these addresses, known or new."""
-        index = bisect.bisect_right(self._starts, address) - 1
-        if index >= 0:
-            known = self._ranges[index]
-            if address + size <= known.address + known.size and size:
+        if not size:
+            return Memory(address, size, owner)
+        index = bisect.bisect_right(self._starts, address)
+        nearby = self._small.get(address >> _PAGE_BITS, [])
+        for known in [*nearby, *self._large[max(index - 1, 0) : index]]:
+            if known.address <= address and address + size <= known.address + known.size:
                 return known
         new = Memory(address, size, owner)
-        if size:
-            self._starts.insert(index + 1, address)
-            self._ranges.insert(index + 1, new)
+        if size > INLINE_BYTES_MAX:
+            self._starts.insert(index, address)
+            self._large.insert(index, new)
+        else:
+            for page in range(address >> _PAGE_BITS, ((address + size - 1) >> _PAGE_BITS) + 1):
+                self._small.setdefault(page, []).append(new)
         return new
 
 

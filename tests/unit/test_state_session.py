@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from computehub_ext.kernel import lacking, session
@@ -88,7 +89,6 @@ def test_a_folder_that_is_missing_is_noted() -> None:
 
 def test_settings_of_libraries_are_carried_as_what_differs() -> None:
     import matplotlib
-    import numpy as np
     import pandas as pd
 
     from computehub_ext.kernel import settings
@@ -170,6 +170,10 @@ def test_a_place_that_has_everything() -> None:
         (
             {"modules": [{"name": "no_such_package", "version": "1.2"}, {"name": "json", "version": None}]},
             {"kind": "package", "message": "The package no_such_package 1.2 is not installed there."},
+        ),
+        (
+            {"modules": [{"name": "numpy", "version": "0.3"}]},
+            {"kind": "package", "message": f"numpy is 0.3 here and {np.__version__} there; its objects may not fit."},
         ),
         (
             {"cuda_used": True},
