@@ -13,7 +13,7 @@ import sys
 import types
 from typing import Any
 
-from . import arrays, bytecode, classes, functions, memory, session, stdlib, tensors, widgets
+from . import arrays, bytecode, classes, functions, instances, memory, session, stdlib, tensors, widgets
 from .memory import Memory
 from .names import user_names
 from .refusals import Refused, live_reason, refusal
@@ -282,9 +282,7 @@ def _reducer_for(kind: type) -> Any:
         return widgets.reduce_shell
     if not issubclass(kind, enum.Enum) and stdlib.is_marker(kind):
         return stdlib.reduce_constant
-    if stdlib.answers_for_everything(kind):
-        return stdlib.reduce_answering
-    return None
+    return instances.reducer_for(kind)
 
 
 def _reduce_stream(carrier: Carrier, value: Any) -> Any:

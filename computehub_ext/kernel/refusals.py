@@ -138,11 +138,17 @@ def explain(name: str, value: Any, error: BaseException, last: Any) -> str:
         path, found = place
         what = refusal(found)
         if what is None:
-            what = error.what if isinstance(error, Refused) else f"a {type(found).__name__}: {_short(error)}"
+            what = error.what if isinstance(error, Refused) else _unknown(found, error)
         return what if path == name else f"{path} is {what}"
     if isinstance(error, Refused):
         return f"something inside it is {error.what}"
     return _short(error)
+
+
+def _unknown(found: Any, error: BaseException) -> str:
+    kind = f"a {type(found).__name__}"
+    said = _short(error)
+    return f"{kind}, which Python can't pickle" if said.startswith("cannot pickle") else f"{kind}: {said}"
 
 
 def _short(error: BaseException) -> str:

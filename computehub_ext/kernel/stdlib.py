@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import os
+import struct
 import sys
 import types
 import typing
@@ -177,27 +178,8 @@ def reduce_weak_set(carrier: Any, value: Any) -> Any:
     return type(value), (list(value),)
 
 
-def answers_for_everything(kind: Any) -> bool:
-    """Whether asking an instance without attributes for ``__setstate__`` would run the class's own ``__getattr__``."""
-    plain = kind.__reduce_ex__ is object.__reduce_ex__ and kind.__reduce__ is object.__reduce__
-    return plain and hasattr(kind, "__getattr__") and not hasattr(kind, "__setstate__")
-
-
-def reduce_answering(carrier: Any, value: Any) -> Any:
-    reduced = value.__reduce_ex__(5)
-    if isinstance(reduced, str) or len(reduced) < 3 or reduced[2] is None:
-        return reduced
-    function, arguments, state, items, pairs = (*reduced, None, None)[:5]
-    return function, arguments, state, items, pairs, set_state
-
-
-def set_state(made: Any, state: Any) -> None:
-    """As pickle does for who has no ``__setstate__``, without asking the instance, which may not know itself yet."""
-    contents, slots = state if isinstance(state, tuple) else (state, None)
-    if contents:
-        object.__getattribute__(made, "__dict__").update(contents)
-    for name, value in (slots or {}).items():
-        object.__setattr__(made, name, value)
+def reduce_struct(carrier: Any, value: Any) -> Any:
+    return struct.Struct, (value.format,)
 
 
 def reduce_environment(carrier: Any, value: Any) -> Any:
@@ -259,6 +241,7 @@ def reducers() -> dict[type, Reducer]:
         type({}.items()): reduce_dict_view,
         type(os.environ): reduce_environment,
         typing.ForwardRef: reduce_forward_reference,
+        struct.Struct: reduce_struct,
     }
     for name in ("TypeVar", "ParamSpec", "TypeVarTuple"):
         if hasattr(typing, name):

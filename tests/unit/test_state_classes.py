@@ -270,6 +270,29 @@ def test_classes_that_answer_for_attributes_that_they_do_not_have() -> None:
     assert (arrived["settings"].a, arrived["settings"]["a"], arrived["settings"].extra) == (1, 1, 5)
 
 
+def test_classes_whose_new_wants_arguments() -> None:
+    arrived = moved("""
+        class Single:
+            only = None
+            def __new__(cls, name):
+                if cls.only is None:
+                    cls.only = super().__new__(cls)
+                return cls.only
+            def __init__(self, name): self.name = name
+        class Unit(str):
+            def __new__(cls, text, factor):
+                unit = super().__new__(cls, text)
+                unit.factor = factor
+                return unit
+        class Pair(tuple):
+            def __new__(cls, *items): return super().__new__(cls, items)
+        one, two, hour, pair = Single("a"), Single("b"), Unit("h", 3600), Pair(1, 2)
+    """)
+    assert arrived["one"] is arrived["two"] is arrived["Single"].only is arrived["Single"]("c")
+    assert (arrived["hour"], arrived["hour"].factor, arrived["pair"]) == ("h", 3600, (1, 2))
+    assert type(arrived["pair"]) is arrived["Pair"]
+
+
 def test_two_journeys_are_like_one() -> None:
     there = moved("""
         class Node:
