@@ -212,8 +212,9 @@ class Carrier(pickle.Pickler):
     def close(self) -> None:
         """Let go of everything that was looked at."""
         self.clear_memo()
-        self._tokens.clear()
-        self._reducers.clear()
+        self._memories = memory.Memories()
+        for held in (self._tokens, self._reducers, self._made, self._globals, self._cells, self._blocks):
+            held.clear()
         self.last = None
 
     def _buffer(self, buffer: Any) -> bool:

@@ -33,7 +33,9 @@ class Memory:
     def view(self, low: int, high: int) -> memoryview:
         if high <= low:
             return memoryview(b"")
-        return memoryview((ctypes.c_ubyte * (high - low)).from_address(low)).cast("B")
+        window: Any = (ctypes.c_ubyte * (high - low)).from_address(low)
+        window.owner = self.owner  # a look at an address keeps nothing alive by itself
+        return memoryview(window).cast("B")
 
     def used(self) -> memoryview:
         return self.view(self.low, self.high)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from computehub_ext.kernel.memory import INLINE_BYTES_MAX
-from tests.support.state import Notebook, carry, moved, packed
+from tests.support.state import Notebook, carry, moved, packed, received
 
 LARGE, SMALL = INLINE_BYTES_MAX, 40
 
@@ -103,6 +103,20 @@ def test_a_view_travels_without_the_rest_of_its_base() -> None:
     arrived = carry(notebook)
     arrived["part"][5] = -1
     assert arrived["other"][0] == -1
+
+
+def test_what_is_to_be_sent_stays_alive_until_then() -> None:
+    import weakref
+
+    notebook = Notebook().cell(f"import numpy as np\nclass Owner(np.ndarray): pass\nx = np.ones({LARGE}).view(Owner)")
+    notebook.namespace["y"] = notebook["x"].copy()
+    watched = weakref.ref(notebook["y"])
+    outgoing, _manifest = packed(notebook)
+    notebook.namespace.clear()
+    assert watched() is not None
+    received(outgoing.pieces, outgoing.size, outgoing.sha256)
+    outgoing.close()
+    assert watched() is None
 
 
 def test_what_shares_memory_is_sent_once() -> None:
