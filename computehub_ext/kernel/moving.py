@@ -32,6 +32,8 @@ def move_on(desk: Desk, given: SimpleNamespace) -> None:
     desk.show(page)
     accepted = _loss_accepted(desk, preview, given)
     body: dict[str, Any] = {"target": "gpu", "keep": given.keep, "strict": given.strict, "accept_loss": accepted}
+    # What the other place lacks is found by the server alone: a yes to the names above is none to that.
+    body["accept_problems"] = given.yes
     if booking_id is not None:
         body["booking_id"] = booking_id
     else:
@@ -64,6 +66,7 @@ def move_off(desk: Desk, given: SimpleNamespace) -> None:
         )
     accepted = _loss_accepted(desk, preview, given)
     body = {"target": "cpu", "keep": given.keep, "strict": given.strict, "accept_loss": accepted}
+    body["accept_problems"] = given.yes
     _switch(desk, body, kernel.get("lease") or {}, given)
 
 
@@ -222,13 +225,14 @@ def _switch(desk: Desk, body: dict[str, Any], place: Mapping[str, Any], given: S
         if ended.get("state") != "failed":
             return
         error = ended.get("error") or {}
-        wants_yes = error.get("code") == "loss_not_accepted" and not body["accept_loss"] and not given.strict
+        agreed = body["accept_loss"] and body["accept_problems"]
+        wants_yes = error.get("code") == "loss_not_accepted" and not agreed and not given.strict
         if not wants_yes:
             raise GpuProblem(str(error.get("message") or "The switch failed."))
         preview = {**(ended.get("preview") or {}), **(error.get("details") or {})}
         page = Page("What would be lost").add(loss_table(preview.get("lost")), *problem_notes(preview.get("problems")))
         desk.show(page)
-        body = {**body, "accept_loss": _loss_accepted(desk, preview, given)}
+        body = {**body, "accept_loss": _loss_accepted(desk, preview, given), "accept_problems": True}
     raise GpuProblem("The switch failed twice for the same reason; nothing was charged.")
 
 

@@ -70,8 +70,9 @@ class SwitchProvisioner(KernelProvisionerBase):
         spec = self.kernel_spec
         if spec.metadata.get("computehub", {}).get("needs_lease") and self.manager.lease_id is None:
             raise Refused(
-                f"“{spec.display_name}” runs on a GPU that is leased first, and nothing was started or charged. Choose "
-                "the kernel Python 3 and run `%gpu on` in a cell: the notebook then moves to a GPU with its variables."
+                f"“{spec.display_name}” needs a GPU lease, so nothing was started or charged.\n"
+                "Choose the kernel Python 3 and run `%gpu on` in a cell:\n"
+                "the notebook then moves to a GPU with its variables."
             )
         kwargs.pop("transport_encryption", None)
         self.manager.open_relay(jupyter_session=kwargs.get("env", {}).get("JPY_SESSION_NAME", ""))

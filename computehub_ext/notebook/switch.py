@@ -70,6 +70,9 @@ class SwitchRequest:
     keep: Keep = "all"
     strict: bool = False
     accept_loss: bool = False
+    """Names that can't come along may stay behind."""
+    accept_problems: bool = False
+    """The other place may lack what the notebook uses: agreed to apart, because the names are known before, these not."""
     booking_id: str | None = None
     idle_timeout_seconds: int | None = None
     display_id: str | None = None
@@ -349,13 +352,17 @@ class Switch:
         self._judge(self.preview["lost"], self._problems)
 
     def _judge(self, lost: list[dict[str, Any]], problems: list[dict[str, str]]) -> None:
-        if not lost and not problems:
-            return
         wanted = self.request
-        if (lost and wanted.strict) or not wanted.accept_loss:
+        refused = lost if wanted.strict or not wanted.accept_loss else []
+        if not refused and (not problems or wanted.accept_problems):
+            return
+        if refused:
             names = ", ".join(str(item["name"]) for item in lost[:5]) + (" …" if len(lost) > 5 else "")
-            said = f"These can't come along: {names}." if lost else problems[0]["message"]
-            raise LossNotAccepted(f"{said} Nothing was moved.", lost=lost, problems=problems)
+            said = f"These can't come along: {names}. Nothing was moved."
+        else:
+            said = " ".join(problem["message"] for problem in problems[:3])
+            said += " Nothing was moved; with `--yes` the notebook moves all the same."
+        raise LossNotAccepted(said, lost=lost, problems=problems)
 
     async def _capture(self) -> None:
         assert self._new is not None
@@ -367,7 +374,7 @@ class Switch:
         self._ticket = granted["ticket"]
         python = getattr(new.place, "python_version", None)
         self._manifest = await self._carrier.offer(self._line, self.request.keep, self._ticket, python or None)
-        self._judge(self._manifest.get("lost", []), [] if self.request.accept_loss else self._problems)
+        self._judge(self._manifest.get("lost", []), [])
 
     async def _restore(self) -> None:
         assert self._new is not None

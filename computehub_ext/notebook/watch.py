@@ -92,7 +92,7 @@ class Watch:
         switch = Switch(
             kernel,
             actor,
-            SwitchRequest("cpu", accept_loss=True),
+            SwitchRequest("cpu", accept_loss=True, accept_problems=True),
             key=new_id("order"),
             release_reason=reason,
             release_message=message,

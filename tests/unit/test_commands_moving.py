@@ -55,6 +55,7 @@ def test_on_shows_price_and_load_and_asks_nothing_when_nothing_is_lost(api: Fake
         "keep": "all",
         "strict": False,
         "accept_loss": False,
+        "accept_problems": False,
         "model": "T4",
         "count": 1,
         "duration_seconds": 7200,
@@ -317,6 +318,7 @@ def test_off_names_what_cannot_come_back(api: FakeApi, desk: RecordingDesk) -> N
         "keep": "all",
         "strict": False,
         "accept_loss": True,
+        "accept_problems": False,
     }
 
 

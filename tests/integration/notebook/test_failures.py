@@ -180,6 +180,22 @@ async def test_what_cant_come_along_is_named_and_nothing_moves_until_it_is_accep
     assert (await browser.ran("print(x, 'lock' in globals())")).text == "1 False\n"
 
 
+async def test_a_yes_to_names_is_no_yes_to_what_the_place_lacks(
+    plane: FakePlane, rest: Rest, browser: Browser, kernel_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def lacks(*_: object) -> list[dict[str, str]]:
+        return [{"kind": "package", "message": "The package torch is not installed there."}]
+
+    monkeypatch.setattr("computehub_ext.notebook.state.Carrier.check", lacks)
+    await browser.ran("x = 1; import threading; lock = threading.Lock()")
+    switch = await rest.switched("gpu", kernel_id, accept_loss=True)
+    assert switch["error"]["code"] == "loss_not_accepted"
+    assert "torch is not installed there" in switch["error"]["message"]
+    assert [lease["state"] for lease in plane.leases.values()] == ["closed"]
+    switch = await rest.switched("gpu", kernel_id, accept_loss=True, accept_problems=True)
+    assert switch["state"] == "done", switch["error"]
+
+
 async def _reaches(rest: Rest, switch_id: str, step: str) -> None:
     async with asyncio.timeout(20):
         while (await rest.client.get(f"api/computehub/v1/switches/{switch_id}")).json()["state"] != step:
