@@ -93,18 +93,21 @@ def device_words(lease: Mapping[str, Any]) -> str:
     return (f"{count} × {model}" if count > 1 else model) + (" (simulated)" if lease.get("simulated") else "")
 
 
-def lease_facts(lease: Mapping[str, Any], zone: str) -> tuple[tuple[str, str], ...]:
-    """What a lease costs and how long it lasts, by the control plane's clock."""
+def lease_facts(lease: Mapping[str, Any], zone: str, *, lasting: bool = False) -> tuple[tuple[str, str], ...]:
+    """What a lease costs and how long it lasts, by the control plane's clock.
+
+    ``lasting`` leaves out what is true for a moment only: a card stays in the notebook for good.
+    """
     pairs: list[tuple[str, str]] = [("GPU", device_words(lease))]
     count, rate = int(lease.get("count") or 1), int(lease.get("rate_microcredits_per_hour") or 0)
     each = f" ({in_credits(rate)} for each of {count})" if count > 1 else ""
     billed = lease.get("billed_as") or "credits"
     pairs.append(("Price", f"{in_credits(rate * count)} {billed} an hour{each}, by the second"))
-    if lease.get("started_at"):
+    if lease.get("started_at") and not lasting:
         pairs.append(("Spent so far", in_credits(int(lease.get("cost_microcredits") or 0), 4) + " credits"))
     if lease.get("held_microcredits") is not None and lease.get("state") != "closed":
         pairs.append(("Held for it", in_credits(int(lease["held_microcredits"])) + " credits"))
-    left = seconds_left(lease)
+    left = None if lasting else seconds_left(lease)
     if lease.get("ends_at"):
         ends = moment_in_words(lease["ends_at"], zone)
         pairs.append(("Ends", ends + (f", in {in_words(left)}" if left is not None else "")))
@@ -174,7 +177,7 @@ def _lease_blocks(lease: Mapping[str, Any] | None, to_gpu: bool, zone: str, comm
                 (f"{command} off", "back to the CPU with the variables; the rest of the money is released"),
             ),
         )
-        return [Facts("The GPU and its price", lease_facts(lease, zone)), commands]
+        return [Facts("The GPU and its price", lease_facts(lease, zone, lasting=True)), commands]
     spent = int(lease.get("cost_microcredits") or 0)
     return [Note(f"{device_words(lease)} cost {in_credits(spent, 4)} credits; the rest is released.")]
 
