@@ -38,7 +38,7 @@ def reduce_array(carrier: Any, array: Any) -> Any:
     if array.dtype.hasobject:
         return _reduce_objects(np, array)
     base = array.base
-    if kind is np.ndarray and (_goes_by_numpy(carrier, array) or not array.size):
+    if _goes_by_numpy(carrier, array) or (kind is np.ndarray and not array.size):
         return _by_numpy(array)
     # A subclass's own attributes; set one by one, since its __setstate__ is the array's.
     rest = () if kind is np.ndarray else (dict(vars(array)), None, None, set_attributes)
@@ -83,6 +83,8 @@ def _plain_subclass(np: Any, kind: type) -> bool:
 
 def _goes_by_numpy(carrier: Any, array: Any) -> bool:
     """A small array that owns its memory: a block would cost more than it saves."""
+    if type(array) is not numpy().ndarray:
+        return False
     small = array.base is None and array.nbytes <= INLINE_BYTES_MAX and not carrier.shares_small_arrays
     return small and _dense(array) and array.dtype.isnative
 

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import abc
 import enum
+import operator
 import sys
 import types
 from typing import Any
 
 from . import records
 from .functions import by_name
+from .refusals import Refused
 
+# What a ctypes structure is made from; its fields follow.
+_C_LAYOUT = ("_fields_", "_pack_", "_layout_", "_align_", "_anonymous_")
 _SKIPPED = frozenset({"__dict__", "__weakref__", "__module__", "__slots__", "_abc_impl", "__abstractmethods__"})
 # What EnumMeta works out itself from the members.
 _ENUM_OWN = _SKIPPED | frozenset(
@@ -57,14 +61,25 @@ def reduce_class(carrier: Any, cls: Any) -> Any:
         return _reduce_enum(cls)
     if records.is_named_tuple(cls):
         return records.reduce_named_tuple(carrier, cls)
-    meta = type(cls)
+    if "_sa_registry" in cls.__dict__ or "_sa_class_manager" in cls.__dict__:
+        raise Refused(cls, "a class that SQLAlchemy maps to a table: run its cell again there")
+    meta: Any = type(cls)
+    if meta.__module__ == "_ctypes" and meta.__name__ == "PyCArrayType":
+        return operator.mul, (cls._type_, cls._length_)
     skeleton = {"__module__": cls.__module__, "__qualname__": cls.__qualname__}
+    for name in _C_LAYOUT:
+        if name in cls.__dict__:
+            skeleton[name] = cls.__dict__[name]
     slots = cls.__dict__.get("__slots__")
     if slots is not None:
         skeleton["__slots__"] = slots if isinstance(slots, (str, dict)) else list(slots)
-    maker = next(kind for kind in meta.__mro__ if by_name(kind))
+    if meta.__module__ == "_ctypes":
+        # No name leads to these metaclasses; the first base has the same.
+        maker, meta = None, None
+    else:
+        maker = next(kind for kind in meta.__mro__ if by_name(kind))
     arguments = (maker, meta, cls.__name__, cls.__bases__, skeleton)
-    state = _state(cls, _SKIPPED)
+    state = _state(cls, _SKIPPED.union(_C_LAYOUT))
     generated = records.generated_methods(cls)
     if generated:
         carrier.excuse(generated.values())
@@ -86,6 +101,7 @@ def _state(cls: Any, skipped: frozenset[str]) -> dict[str, Any]:
         if name not in skipped
         # Made by the class's own slots and by its having a dictionary; the skeleton makes them again.
         and not (isinstance(value, (types.MemberDescriptorType, types.GetSetDescriptorType)) and _owner(value) is cls)
+        and type(value).__name__ != "CField"
     }
     state: dict[str, Any] = {"attributes": attributes}
     if isinstance(cls, abc.ABCMeta):
@@ -131,6 +147,8 @@ def builtin_type(module_name: str, name: str) -> Any:
 
 
 def make_class(maker: Any, meta: Any, name: str, bases: tuple[Any, ...], skeleton: dict[str, Any]) -> Any:
+    if meta is None:
+        meta = maker = type(bases[0])
     with _quiet(bases):
         try:
             return maker.__new__(meta, name, bases, dict(skeleton))
@@ -176,7 +194,10 @@ def fill_class(made: Any, state: dict[str, Any]) -> None:
     for name, value in state["attributes"].items():
         if name in ("__annotate__", "__annotate_func__") and sys.version_info < (3, 14):
             continue
-        type.__setattr__(made, name, value)
+        try:
+            type.__setattr__(made, name, value)
+        except TypeError:
+            setattr(made, name, value)  # a metaclass in C, which has its own way
     if "dataclass" in state:
         records.write_again(made, state["dataclass"])
     if "abstract" in state:

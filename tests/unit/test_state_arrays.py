@@ -41,6 +41,7 @@ ARRAYS = {
     "one field": "np.zeros({n}, [('a', 'i4'), ('b', 'f8')])['b']",
     "recarray": "np.rec.array(np.zeros({n}, [('a', 'i4')]))",
     "matrix": "np.matrix(np.arange({n}.0))",
+    "masked": "np.ma.masked_array(np.arange({n}.0), mask=np.arange({n}) % 3 == 0)",
     "objects": "np.array([None, 'a', 1.5] * {n}, dtype=object)",
     "from bytes": "np.frombuffer(b'12345678' * {n}, np.uint8)",
     "empty": "np.empty((3, 0))",

@@ -270,6 +270,21 @@ def test_classes_that_answer_for_attributes_that_they_do_not_have() -> None:
     assert (arrived["settings"].a, arrived["settings"]["a"], arrived["settings"].extra) == (1, 1, 5)
 
 
+def test_structures_of_ctypes() -> None:
+    arrived = moved("""
+        import ctypes
+        class Point(ctypes.Structure):
+            _fields_ = [("x", ctypes.c_int), ("y", ctypes.c_double)]
+            def total(self): return self.x + self.y
+        point, three = Point(1, 2.5), (ctypes.c_int * 3)(1, 2, 3)
+        points = (Point * 2)(Point(4, 5))
+    """)
+    assert arrived["point"].total() == 3.5
+    assert list(arrived["three"]) == [1, 2, 3]
+    assert isinstance(arrived["points"][0], arrived["Point"])
+    assert arrived["points"][0].x == 4
+
+
 def test_classes_whose_new_wants_arguments() -> None:
     arrived = moved("""
         class Single:
