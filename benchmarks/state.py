@@ -2,8 +2,8 @@
 
 The yardstick carries the same variables as one would by hand: cloudpickle into a file (in memory, where the machine has
 a memory file system), read by the other process, with no hash and no check. Each round starts two fresh processes, with
-the data in one, and ends with it in the other; the two ways take turns. Peak memory is what each process took at most
-beyond what it held before, beside the size of the data.
+the data in one, and ends with it in the other; the two ways take turns at going first. Peak memory is what both
+processes took at most beyond what they held before, the data at its new place included; the file is not counted.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from benchmarks.figures import ROOT, Figure
 
 MEBIBYTES = 512
 ARRAYS = 4
-ROUNDS = 3
+ROUNDS = 6
 TICKET = "benchmark"
 
 
@@ -131,8 +132,13 @@ def _by_hand(folder: str) -> tuple[float, float, float]:
 def run() -> list[Figure]:
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
-        pairs = [(_ours(folder), _by_hand(folder)) for _ in range(ROUNDS)]
-    ours, by_hand = ([statistics.median(pair[way][what] for pair in pairs) for what in range(3)] for way in range(2))
+        rounds: dict[Callable[[str], tuple[float, float, float]], list[tuple[float, float, float]]]
+        rounds = {_ours: [], _by_hand: []}
+        for number in range(ROUNDS):
+            # Who comes second finds the memory that the first one gave back, which some machines hand out faster.
+            for way in [_ours, _by_hand] if number % 2 else [_by_hand, _ours]:
+                rounds[way].append(way(folder))
+    ours, by_hand = ([statistics.median(column) for column in zip(*done, strict=True)] for done in rounds.values())
     size = f"{MEBIBYTES} MiB in {ARRAYS} NumPy arrays and a view; median of {ROUNDS}"
     return [
         Figure.of(
@@ -147,22 +153,12 @@ def run() -> list[Figure]:
         ),
         Figure.of(
             {
-                "name": "Peak memory for it, in the kernel that they leave",
-                "figure": ours[1],
-                "yardstick": by_hand[1],
+                "name": "Peak memory for it, in both kernels",
+                "figure": ours[1] + ours[2],
+                "yardstick": by_hand[1] + by_hand[2],
                 "unit": "MiB",
-                "size": f"{size}; beyond the data itself",
-                "yardstick_name": "the same",
-            }
-        ),
-        Figure.of(
-            {
-                "name": "Peak memory for it, in the kernel that they reach",
-                "figure": ours[2],
-                "yardstick": by_hand[2],
-                "unit": "MiB",
-                "size": f"{size}; the data included",
-                "yardstick_name": "the same",
+                "size": f"{size}; the data at its new place included",
+                "yardstick_name": "cloudpickle, its file not counted",
             }
         ),
     ]
