@@ -20,6 +20,9 @@ BUSY_REPORT_SECONDS = 60.0
 INTERRUPT_AFTER_SECONDS = 10.0
 """How long a running cell may hold up a move that the clock demands before it is interrupted."""
 
+PREVIEW_SECONDS = 20.0
+NAMED_MAX = 10
+
 _MOVES_BACK = {"idle_release": "idle", "closing": "time_up"}
 
 
@@ -79,9 +82,28 @@ class Watch:
     def obey(self, kernel: SwitchableKernelManager, order: dict[str, Any]) -> None:
         reason = _MOVES_BACK.get(order["kind"])
         if reason is None:
-            kernel.traffic.say(order["message"])
+            self._manager.in_background(self._warn(kernel, order["message"]))
         elif kernel.switch is None:
             self._manager.in_background(self._move_back(kernel, reason, order["message"]))
+
+    async def _warn(self, kernel: SwitchableKernelManager, message: str) -> None:
+        """Say what is to come, and name what would not come along while there is time to save it."""
+        lost = await self._at_risk(kernel)
+        if lost:
+            names = "; ".join(f"{item['name']} ({item['reason']})" for item in lost[:NAMED_MAX])
+            more = f"; and {len(lost) - NAMED_MAX} more" if len(lost) > NAMED_MAX else ""
+            message = f"{message} These can't come along and would be lost: {names}{more}."
+        kernel.traffic.say(message)
+
+    async def _at_risk(self, kernel: SwitchableKernelManager) -> list[dict[str, Any]]:
+        """What the kernel holds that can't move; nothing while a cell runs, since the kernel can't answer then."""
+        if kernel.line is None or kernel.switch is not None or not kernel.traffic.gate.idle:
+            return []
+        try:
+            preview = await asyncio.wait_for(self._manager.carrier.preview(kernel.line, "all"), PREVIEW_SECONDS)
+        except (ComputeHubError, TimeoutError):
+            return []
+        return list(preview.get("lost", ()))
 
     async def _move_back(self, kernel: SwitchableKernelManager, reason: str, message: str) -> None:
         """Bring the notebook back with what can come along: the clock does not wait for an answer."""
