@@ -107,7 +107,7 @@ def api() -> str:
             lines += ["| Field | Type | What it is |", "| --- | --- | --- |"]
             for field, shape in properties.items():
                 text = " ".join(str(shape.get("description", "")).split()).replace("|", "\\|")
-                lines.append(f"| `{field}` | {kind_of(shape)} | {text} |")
+                lines.append(f"| `{field}` | {kind_of(shape, contract)} | {text} |")
             lines.append("")
     return "\n".join(lines)
 
@@ -126,20 +126,22 @@ def fields(schema: dict[str, Any], contract: dict[str, Any]) -> str:
     return ", ".join(f"`{name}`" + ("" if name in required else "?") for name in schema.get("properties", {}))
 
 
-def kind_of(shape: dict[str, Any]) -> str:
+def kind_of(shape: dict[str, Any], contract: dict[str, Any] | None = None) -> str:
+    """A schema in a word or two; one with fields of its own is a link to them."""
     if "$ref" in shape:
         name = shape["$ref"].rsplit("/", 1)[1]
-        return f"[{name}](#{name.lower()})" if name[0].isupper() else name
-    for key in ("oneOf", "anyOf"):
+        found = contract["components"]["schemas"][name] if contract else {}
+        return f"[{name}](#{name.lower()})" if "properties" in found else kind_of(found, contract)
+    for key in ("oneOf", "anyOf", "allOf"):
         if key in shape:
-            return " or ".join(kind_of(each) for each in shape[key])
+            return " or ".join(kind_of(each, contract) for each in shape[key])
     if "enum" in shape:
         return " · ".join(f"`{value}`" for value in shape["enum"])
     if "const" in shape:
         return f"`{shape['const']}`"
     kind = shape.get("type", "any")
     if kind == "array":
-        return f"list of {kind_of(shape.get('items', {}))}"
+        return f"list of {kind_of(shape.get('items', {}), contract)}"
     return " or ".join(kind) if isinstance(kind, list) else str(kind)
 
 
