@@ -84,7 +84,7 @@ def register(
     find_kernel_actor:
         ``(token) -> Actor | None``, or a coroutine function, for the tokens that kernels were given.
     rate_limits:
-        By route class, in the notation of the ``limits`` library.
+        By route class, such as ``{"write": "120/minute"}``.
     """
     web_app.settings.update(
         computehub_plane=plane,

@@ -12,11 +12,9 @@ from datetime import datetime
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from computehub_ext.core.errors import Invalid, NotFound
 
-_DOCUMENT = "urn:computehub:openapi"
 _IN_WORDS = {"integer": "a whole number", "number": "a number", "string": "text", "boolean": "true or false",
                   "array": "a list", "object": "an object", "null": "null"}  # fmt: skip
 
@@ -62,20 +60,25 @@ class Contract:
             node = found
         return node
 
-    def validator(self, *pointer: str) -> Any:
-        """A JSON Schema validator for the schema at this place of the document."""
+    def validator(self, schema: Any) -> Any:
+        """A validator for a JSON Schema of the document."""
         from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
-        path = "/".join(quote(part.replace("~", "~0").replace("/", "~1")) for part in pointer)
-        schema = {"$ref": f"{_DOCUMENT}#/{path}"}
-        return Draft202012Validator(schema, registry=self._registry, format_checker=_formats())
+        return Draft202012Validator(self.written_out(schema), format_checker=_formats())
 
-    @cached_property
-    def _registry(self) -> Any:
-        from referencing import Registry
-        from referencing.jsonschema import DRAFT202012
+    def written_out(self, node: Any) -> Any:
+        """A schema without ``$ref``s: to follow them takes a validator longer than to check what they say.
 
-        return Registry().with_resource(_DOCUMENT, DRAFT202012.create_resource(self.document))
+        None of a request's schemas contains itself; one that did would end here in a RecursionError, in every test.
+        """
+        if isinstance(node, list):
+            return [self.written_out(each) for each in node]
+        if not isinstance(node, dict):
+            return node
+        beside = {name: self.written_out(value) for name, value in node.items() if name != "$ref"}
+        if "$ref" not in node:
+            return beside
+        return {**self.written_out(self.resolve({"$ref": node["$ref"]})), **beside}
 
 
 class Operation:
@@ -84,20 +87,12 @@ class Operation:
     def __init__(self, contract: Contract, path: str, method: str) -> None:
         item = contract.document["paths"][path]
         self.declared: dict[str, Any] = item[method]
-        self.parameters = [
-            Parameter(contract, node, ("paths", path, *where, str(index)))
-            for nodes, where in ((item.get("parameters", []), ("parameters",)),
-                                 (self.declared.get("parameters", []), (method, "parameters")))
-            for index, node in enumerate(nodes)
-        ]  # fmt: skip
+        nodes = [*item.get("parameters", []), *self.declared.get("parameters", [])]
+        self.parameters = [Parameter(contract, node) for node in nodes]
         body = contract.resolve(self.declared.get("requestBody"))
         self.takes_body = body is not None
         self.body_required = bool(body and body.get("required"))
-        self._body = (
-            contract.validator("paths", path, method, "requestBody", "content", "application/json", "schema")
-            if body
-            else None
-        )
+        self._body = contract.validator(body["content"]["application/json"]["schema"]) if body else None
 
     def check_body(self, body: Any) -> dict[str, Any]:
         """Return the body, or raise ``Invalid`` naming the field and what would be right."""
@@ -134,16 +129,14 @@ class Operation:
 
 
 class Parameter:
-    def __init__(self, contract: Contract, node: dict[str, Any], pointer: tuple[str, ...]) -> None:
-        if "$ref" in node:
-            pointer = tuple(node["$ref"].removeprefix("#/").split("/"))
+    def __init__(self, contract: Contract, node: dict[str, Any]) -> None:
         declared = contract.resolve(node)
         self.name: str = declared["name"]
         self.place: str = declared["in"]
         self._required: bool = declared.get("required", False)
         self._schema: dict[str, Any] = contract.resolve(declared["schema"])
         self._description: str = declared.get("description", "")
-        self._validator = contract.validator(*pointer, "schema")
+        self._validator = contract.validator(declared["schema"])
 
     def check_path(self, text: str) -> str:
         if not self._validator.is_valid(text):
