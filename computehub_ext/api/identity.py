@@ -79,11 +79,14 @@ class Identity:
         A kernel's token never gets here: it is no login of the server, and ``core.web`` asks the notebook wing for it.
         """
         user: User = handler.current_user
+        via = Via.TOKEN if handler.token_authenticated else Via.BROWSER
         username = self._owner if self.mode == OWNER else user.username
+        # For the owner's token Jupyter draws a new name with each request: to keep it would be a write for each.
+        drawn = self.mode == OWNER and via is Via.TOKEN
         return Actor(
             username=username,
-            display_name=user.display_name,
-            via=Via.TOKEN if handler.token_authenticated else Via.BROWSER,
+            display_name="" if drawn else user.display_name,
+            via=via,
             is_admin=username in self._admins,
         )
 

@@ -61,9 +61,9 @@ class Request:
 def test_the_owner_is_one_account_whatever_name_a_browser_drew() -> None:
     identity = Identity("owner", owner="ada")
     first = identity.identify(Request(User("0f31", "Anonymous Thebe", "Anonymous Thebe")))
-    second = identity.identify(Request(User("77ab", "Ada", "Ada"), token_authenticated=True))
+    second = identity.identify(Request(User("77ab", "Anonymous Metis", "Anonymous Metis"), token_authenticated=True))
     assert (first.username, first.display_name, first.via) == ("ada", "Anonymous Thebe", Via.BROWSER)
-    assert (second.username, second.display_name, second.via) == ("ada", "Ada", Via.TOKEN)
+    assert (second.username, second.display_name, second.via) == ("ada", "", Via.TOKEN)
 
 
 def test_people_are_their_user_names_and_admins_are_named() -> None:
