@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
@@ -15,12 +15,12 @@ from sqlalchemy import (
     Index,
     Integer,
     Row,
-    Select,
     String,
     Table,
     Text,
     UniqueConstraint,
     and_,
+    bindparam,
     insert,
     or_,
     select,
@@ -30,6 +30,7 @@ from sqlalchemy import (
 
 from computehub_ext.bookings.model import LIVE_STATES, Booking, BookingState
 from computehub_ext.core.database import Unit, UtcDateTime, metadata
+from computehub_ext.core.prepared import Prepared
 from computehub_ext.core.timespan import TimeSpan
 
 bookings = Table(
@@ -56,6 +57,7 @@ bookings = Table(
     CheckConstraint("amount_microcredits >= 0", name="amount_not_negative"),
     UniqueConstraint("person_id", "key"),
     Index(None, "person_id", "created_at", "id"),
+    Index(None, "person_id", "start_at"),
     Index(None, "state", "end_at"),
 )
 
@@ -69,26 +71,58 @@ resizes = Table(
     Column("at", UtcDateTime, nullable=False),
 )
 
-_LIVE = [state.value for state in LIVE_STATES]
+_LIVE = bookings.c.state.in_([state.value for state in LIVE_STATES])
+_OF_PERSON = bookings.c.person_id == bindparam("person_id")
+
+_ADD = Prepared(insert(bookings))
+_SAVE = Prepared(update(bookings).where(bookings.c.id == bindparam("booking_id")))
+_BY_ID = Prepared(select(bookings).where(bookings.c.id == bindparam("booking_id")))
+_BY_KEY = Prepared(select(bookings).where(_OF_PERSON, bookings.c.key == bindparam("key")))
+_AT = Prepared(
+    select(bookings).where(
+        _OF_PERSON,
+        bookings.c.start_at == bindparam("start_at"),
+        bookings.c.end_at == bindparam("end_at"),
+        bookings.c.notebook_path.is_not_distinct_from(bindparam("notebook_path")),
+        _LIVE,
+    )
+)
+_LIVE_AFTER = Prepared(select(bookings).where(_LIVE, bookings.c.end_at > bindparam("after")))
+_COVERING = Prepared(
+    select(bookings)
+    .where(_OF_PERSON, _LIVE, bookings.c.start_at <= bindparam("at"), bookings.c.end_at > bindparam("at"))
+    .order_by(bookings.c.end_at.desc(), bookings.c.id)
+)
+_UNUSED = Prepared(
+    select(bookings)
+    .where(
+        bookings.c.state.in_([BookingState.HELD.value, BookingState.CONFIRMED.value]),
+        bookings.c.start_at <= bindparam("now"),
+    )
+    .order_by(bookings.c.start_at, bookings.c.id)
+)
+_ADD_RESIZE = Prepared(insert(resizes))
+_RESIZE = Prepared(
+    select(resizes.c.end_at).where(resizes.c.booking_id == bindparam("booking_id"), resizes.c.key == bindparam("key"))
+)
 
 
 def add(unit: Unit, booking: Booking, *, key: str, input_hash: str) -> None:
-    unit.connection.execute(insert(bookings), {**_values(booking), "key": key, "input_hash": input_hash})
+    _ADD.run(unit, **_values(booking), key=key, input_hash=input_hash)
 
 
 def save(unit: Unit, booking: Booking) -> None:
-    unit.connection.execute(update(bookings).where(bookings.c.id == booking.id), _values(booking))
+    _SAVE.run(unit, booking_id=booking.id, **_values(booking))
 
 
 def load(unit: Unit, booking_id: str) -> Booking | None:
-    row = unit.connection.execute(select(bookings).where(bookings.c.id == booking_id)).first()
+    row = _BY_ID.first(unit, booking_id=booking_id)
     return _booking(row) if row else None
 
 
 def load_by_key(unit: Unit, person_id: str, key: str) -> tuple[Booking, str] | None:
     """The booking that this key made, and the hash of the input that it came with."""
-    query = select(bookings).where(bookings.c.person_id == person_id, bookings.c.key == key)
-    row = unit.connection.execute(query).first()
+    row = _BY_KEY.first(unit, person_id=person_id, key=key)
     return (_booking(row), row.input_hash) if row else None
 
 
@@ -96,43 +130,23 @@ def load_same(
     unit: Unit, *, person_id: str, models: Collection[str], span: TimeSpan, notebook_path: str | None
 ) -> Booking | None:
     """A live booking of the same person for one of these models, this time and this notebook."""
-    return next(
-        _many(
-            unit,
-            select(bookings).where(
-                bookings.c.person_id == person_id,
-                bookings.c.model.in_(models),
-                bookings.c.start_at == span.start_at,
-                bookings.c.end_at == span.end_at,
-                bookings.c.notebook_path.is_not_distinct_from(notebook_path),
-                bookings.c.state.in_(_LIVE),
-            ),
-        ),
-        None,
-    )
+    rows = _AT.all(unit, person_id=person_id, start_at=span.start_at, end_at=span.end_at, notebook_path=notebook_path)
+    return next((_booking(row) for row in rows if row.model in models), None)
 
 
-def load_live(unit: Unit, *, after: datetime) -> Iterator[Booking]:
+def load_live(unit: Unit, *, after: datetime) -> list[Booking]:
     """Every booking that holds capacity at some time after a moment."""
-    return _many(unit, select(bookings).where(bookings.c.state.in_(_LIVE), bookings.c.end_at > after))
+    return [_booking(row) for row in _LIVE_AFTER.all(unit, after=after)]
 
 
 def load_covering(unit: Unit, *, person_id: str, at: datetime) -> list[Booking]:
     """A person's live bookings whose time it is, the one that ends last first."""
-    query = select(bookings).where(
-        bookings.c.person_id == person_id,
-        bookings.c.state.in_(_LIVE),
-        bookings.c.start_at <= at,
-        bookings.c.end_at > at,
-    )
-    return list(_many(unit, query.order_by(bookings.c.end_at.desc(), bookings.c.id)))
+    return [_booking(row) for row in _COVERING.all(unit, person_id=person_id, at=at)]
 
 
 def load_unused(unit: Unit, *, now: datetime) -> list[Booking]:
     """Bookings that have begun, or are over, and that no lease uses."""
-    states = [BookingState.HELD.value, BookingState.CONFIRMED.value]
-    query = select(bookings).where(bookings.c.state.in_(states), bookings.c.start_at <= now)
-    return list(_many(unit, query.order_by(bookings.c.start_at, bookings.c.id)))
+    return [_booking(row) for row in _UNUSED.all(unit, now=now)]
 
 
 def load_newest(unit: Unit, person_id: str, *, before: tuple[datetime, str] | None, limit: int) -> list[Booking]:
@@ -141,17 +155,18 @@ def load_newest(unit: Unit, person_id: str, *, before: tuple[datetime, str] | No
         at, booking_id = before
         older = bookings.c.created_at < at
         query = query.where(or_(older, and_(bookings.c.created_at == at, bookings.c.id < booking_id)))
-    return list(_many(unit, query.order_by(bookings.c.created_at.desc(), bookings.c.id.desc()).limit(limit)))
+    query = query.order_by(bookings.c.created_at.desc(), bookings.c.id.desc()).limit(limit)
+    return [_booking(row) for row in unit.connection.execute(query)]
 
 
 def add_resize(unit: Unit, *, booking_id: str, key: str, end_at: datetime, at: datetime) -> None:
-    unit.connection.execute(insert(resizes), {"booking_id": booking_id, "key": key, "end_at": end_at, "at": at})
+    _ADD_RESIZE.run(unit, booking_id=booking_id, key=key, end_at=end_at, at=at)
 
 
 def load_resize(unit: Unit, booking_id: str, key: str) -> datetime | None:
     """The end that this key asked for before."""
-    query = select(resizes.c.end_at).where(resizes.c.booking_id == booking_id, resizes.c.key == key)
-    return unit.connection.execute(query).scalar_one_or_none()
+    row = _RESIZE.first(unit, booking_id=booking_id, key=key)
+    return row.end_at if row else None
 
 
 def begun(unit: Unit) -> float | None:
@@ -168,10 +183,6 @@ def try_again(unit: Unit) -> None:
     """Have the database run this transaction once more, as after any race lost to another (PostgreSQL)."""
     message = "another booking came first"
     unit.connection.exec_driver_sql(f"DO $$ BEGIN RAISE EXCEPTION '{message}' USING ERRCODE = '40001'; END $$")
-
-
-def _many(unit: Unit, query: Select[Any]) -> Iterator[Booking]:
-    return (_booking(row) for row in unit.connection.execute(query))
 
 
 def _values(booking: Booking) -> dict[str, Any]:
@@ -194,19 +205,20 @@ def _values(booking: Booking) -> dict[str, Any]:
 
 
 def _booking(row: Row[Any]) -> Booking:
-    values = row._mapping  # a row's own ``count`` is a method of tuples
+    (booking_id, person_id, pool_id, model, count, start_at, end_at, state, hold_id, rate, amount, notebook_path,
+     created_at, changed_at, _key, _input_hash) = row  # fmt: skip
     return Booking(
-        id=values["id"],
-        person_id=values["person_id"],
-        pool_id=values["pool_id"],
-        model=values["model"],
-        count=values["count"],
-        span=TimeSpan(values["start_at"], values["end_at"]),
-        state=BookingState(values["state"]),
-        hold_id=values["hold_id"],
-        rate_microcredits_per_hour=values["rate_microcredits_per_hour"],
-        amount_microcredits=values["amount_microcredits"],
-        notebook_path=values["notebook_path"],
-        created_at=values["created_at"],
-        changed_at=values["changed_at"],
+        booking_id,
+        person_id,
+        pool_id,
+        model,
+        count,
+        TimeSpan(start_at, end_at),
+        BookingState(state),
+        hold_id,
+        rate,
+        amount,
+        notebook_path,
+        created_at,
+        changed_at,
     )

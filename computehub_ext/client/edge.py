@@ -49,9 +49,12 @@ class Edge:
         self._pools = Pools()
 
     async def _write(self, work: Callable[[Unit, datetime], T]) -> T:
-        return await self._pools.run(
-            "database", lambda: self._database.write(lambda unit: work(unit, self._clock.now()))
-        )
+        def dated(unit: Unit) -> T:
+            return work(unit, self._clock.now())
+
+        if self._database.has_writer:
+            return await self._database.write_soon(dated)
+        return await self._pools.run("database", lambda: self._database.write(dated))
 
     async def _read(self, work: Callable[[Unit, datetime], T]) -> T:
         return await self._pools.run(

@@ -8,6 +8,7 @@ a few connections read; on PostgreSQL each write is a serializable transaction, 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import random
@@ -28,7 +29,7 @@ from computehub_ext.core.errors import Invalid, Unavailable
 from computehub_ext.core.outbox import Event, Listener
 from computehub_ext.core.tables import UtcDateTime, metadata
 from computehub_ext.core.unit import Unit
-from computehub_ext.core.writer import GroupWriter
+from computehub_ext.core.writer import GroupWriter, Request
 
 __all__ = ["Database", "Event", "MetaData", "Unit", "UtcDateTime", "metadata"]
 
@@ -86,10 +87,39 @@ class Database:
         registered with ``unit.on_rollback`` or ``unit.after_commit``.
         """
         unit, result = self._writer.submit(work) if self._writer else self._write_with_retries(work)
-        if unit.emitted:
-            self._deliverer.wake()
-        unit.committed()
+        self._committed(unit)
         return result
+
+    @property
+    def has_writer(self) -> bool:
+        """Whether one thread writes for everybody, so that another need not wait for it: see ``write_soon``."""
+        return self._writer is not None
+
+    async def write_soon(self, work: Callable[[Unit], T]) -> T:
+        """``write`` for a coroutine, where the database has a writer: no thread is held up meanwhile.
+
+        A caller that is cancelled stops waiting, but ``work`` runs to its end: a transaction has no half.
+        """
+        assert self._writer is not None, "asked before"
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+
+        def finish(request: Request) -> None:
+            if request.error is None and request.unit is not None:
+                self._committed(request.unit)
+            if future.cancelled():
+                return
+            if request.error is None:
+                future.set_result(request.result)
+            else:
+                future.set_exception(request.error)
+
+        def tell(request: Request) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed, and with it whoever waited
+                loop.call_soon_threadsafe(finish, request)
+
+        self._writer.submit_soon(work, tell)
+        return await future
 
     def read(self, work: Callable[[Unit], T]) -> T:
         """Run ``work`` on one unchanging view of what is committed."""
@@ -150,6 +180,11 @@ class Database:
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
+    def _committed(self, unit: Unit) -> None:
+        if unit.emitted:
+            self._deliverer.wake()
+        unit.committed()
+
     @property
     def _is_memory(self) -> bool:
         return self._writer is not None and self.url.database in (None, "", ":memory:")
@@ -199,10 +234,10 @@ class Database:
             return unit, result
 
     def _load_events(self) -> list[Event]:
-        return self.read(lambda unit: outbox.undelivered(unit.connection))
+        return self.read(outbox.undelivered)
 
     def _mark_events(self, events: list[Event]) -> None:
-        self.write(lambda unit: outbox.mark(unit.connection, events, self._clock.now()))
+        self.write(lambda unit: outbox.mark(unit, events, self._clock.now()))
 
 
 @contextlib.contextmanager

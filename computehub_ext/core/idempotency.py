@@ -12,10 +12,11 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Column, String, Table, Text, delete, insert, select
+from sqlalchemy import Column, String, Table, Text, bindparam, delete, insert, select
 
 from computehub_ext.core.database import Unit, UtcDateTime, metadata
 from computehub_ext.core.errors import IdempotencyMismatch
+from computehub_ext.core.prepared import Prepared
 from computehub_ext.core.replayed import Replayed
 
 KEPT_FOR = timedelta(days=7)
@@ -30,6 +31,13 @@ answers = Table(
     Column("answer", Text, nullable=False),
     Column("at", UtcDateTime, nullable=False, index=True),
 )
+
+_OF_KEY = Prepared(
+    select(answers.c.input_hash, answers.c.answer).where(
+        answers.c.person_id == bindparam("person_id"), answers.c.key == bindparam("key")
+    )
+)
+_ADD = Prepared(insert(answers))
 
 
 def once(
@@ -59,8 +67,7 @@ def once(
     """
     canonical = json.dumps([HASH_FORMAT, operation, inputs], sort_keys=True, separators=(",", ":"), default=str)
     input_hash = f"{HASH_FORMAT}:{hashlib.sha256(canonical.encode()).hexdigest()}"
-    query = select(answers).where(answers.c.person_id == person_id, answers.c.key == key)
-    row = unit.connection.execute(query).first()
+    row = _OF_KEY.first(unit, person_id=person_id, key=key)
     if row is not None:
         if row.input_hash != input_hash:
             message = "This Idempotency-Key was used for another request; a new request needs a new key."
@@ -69,8 +76,7 @@ def once(
     answer = work()
     if not keep():
         return answer
-    values = {"person_id": person_id, "key": key, "input_hash": input_hash, "answer": json.dumps(answer), "at": now}
-    unit.connection.execute(insert(answers), values)
+    _ADD.run(unit, person_id=person_id, key=key, input_hash=input_hash, answer=json.dumps(answer), at=now)
     return answer
 
 

@@ -12,17 +12,23 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import BigInteger, Column, Connection, Index, Integer, String, Table, Text, bindparam
+from sqlalchemy import BigInteger, Column, Index, Integer, String, Table, Text, bindparam
 
+from computehub_ext.core.prepared import Prepared
 from computehub_ext.core.tables import UtcDateTime, metadata
+
+if TYPE_CHECKING:
+    from computehub_ext.core.unit import Unit
 
 KEPT_FOR = timedelta(days=1)
 """An older hint is worth nothing, told or not, and is swept away."""
 BATCH_MAX = 200
 LOOK_SECONDS = 1.0
 """How often the deliverer looks for events that another process (``computehub grant``) committed."""
+PAUSE_SECONDS = 0.05
+"""From one delivery to the next: each marks its events with a commit of its own, which busy writers would wait for."""
 
 _log = logging.getLogger(__name__)
 
@@ -38,10 +44,12 @@ outbox_table = Table(
     sqlite_autoincrement=True,  # or an id that was swept away would be given out again
 )
 
-_APPEND = outbox_table.insert()
-_UNDELIVERED = outbox_table.select().where(outbox_table.c.delivered_at.is_(None)).order_by(outbox_table.c.id)
-_MARK = outbox_table.update().where(outbox_table.c.id == bindparam("event_id"))
-_SWEEP = outbox_table.delete().where(outbox_table.c.occurred_at < bindparam("before"))
+_APPEND = Prepared(outbox_table.insert())
+_UNDELIVERED = Prepared(
+    outbox_table.select().where(outbox_table.c.delivered_at.is_(None)).order_by(outbox_table.c.id).limit(BATCH_MAX)
+)
+_MARK = Prepared(outbox_table.update().where(outbox_table.c.id == bindparam("event_id")))
+_SWEEP = Prepared(outbox_table.delete().where(outbox_table.c.occurred_at < bindparam("before")))
 
 
 @dataclass(frozen=True)
@@ -57,20 +65,20 @@ class Event:
 Listener = Callable[[Event], None]
 
 
-def append(connection: Connection, kind: str, payload: dict[str, Any], now: datetime) -> None:
-    connection.execute(_APPEND, {"kind": kind, "payload": json.dumps(payload), "occurred_at": now})
+def append(unit: Unit, kind: str, payload: dict[str, Any], now: datetime) -> None:
+    _APPEND.run(unit, kind=kind, payload=json.dumps(payload), occurred_at=now)
 
 
-def undelivered(connection: Connection, limit: int = BATCH_MAX) -> list[Event]:
-    rows = connection.execute(_UNDELIVERED.limit(limit))
+def undelivered(unit: Unit) -> list[Event]:
+    rows = _UNDELIVERED.all(unit)
     return [Event(row.id, row.kind, json.loads(row.payload), row.occurred_at) for row in rows]
 
 
-def mark(connection: Connection, events: list[Event], now: datetime) -> None:
+def mark(unit: Unit, events: list[Event], now: datetime) -> None:
     """Mark ``events`` as told, and sweep away those of any kind that have grown old."""
     if events:
-        connection.execute(_MARK.values(delivered_at=now), [{"event_id": event.id} for event in events])
-    connection.execute(_SWEEP, {"before": now - KEPT_FOR})
+        _MARK.run_many(unit, [{"event_id": event.id, "delivered_at": now} for event in events])
+    _SWEEP.run(unit, before=now - KEPT_FOR)
 
 
 class Deliverer:
@@ -89,7 +97,7 @@ class Deliverer:
         self._listeners: list[Listener] = []
         self._one_at_a_time = threading.Lock()
         self._news = threading.Event()
-        self._closing = False
+        self._closing = threading.Event()
         self._thread: threading.Thread | None = None
 
     def listen(self, listener: Listener, *, in_background: bool = True) -> None:
@@ -117,16 +125,17 @@ class Deliverer:
         return told
 
     def close(self) -> None:
-        self._closing = True
+        self._closing.set()
         self._news.set()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
 
     def _run(self) -> None:
-        while not self._closing:
+        while not self._closing.is_set():
             try:
                 self.deliver()
             except Exception:
                 _log.exception("Events could not be delivered; they wait for the next round")
+            self._closing.wait(PAUSE_SECONDS)
             self._news.wait(LOOK_SECONDS)
             self._news.clear()

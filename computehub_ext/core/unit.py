@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
 from typing import Any
 
@@ -18,12 +19,16 @@ class Unit:
     ----------
     connection:
         Runs statements in this transaction. Services neither commit nor roll back.
+    driver:
+        SQLite's own connection beneath it, None elsewhere; for ``Prepared`` alone.
     """
 
-    __slots__ = ("_actions", "_clock", "_undo", "connection", "emitted", "read_only")
+    __slots__ = ("_actions", "_clock", "_undo", "connection", "driver", "emitted", "read_only")
 
     def __init__(self, connection: Connection, clock: Clock, *, read_only: bool = False) -> None:
         self.connection = connection
+        driver = connection.connection.driver_connection
+        self.driver = driver if isinstance(driver, sqlite3.Connection) else None
         self.read_only = read_only
         self.emitted = False
         self._clock = clock
@@ -45,7 +50,7 @@ class Unit:
         """Write an event that listeners are told after the commit. Hints only: no balance, no secret."""
         assert not self.read_only, "a unit that only reads has no events"
         self.emitted = True
-        outbox.append(self.connection, kind, payload, self._clock.now())
+        outbox.append(self, kind, payload, self._clock.now())
 
     def rolled_back(self) -> None:
         """Run the undos, newest first. Called by the database."""

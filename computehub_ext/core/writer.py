@@ -24,22 +24,24 @@ GROUP_MAX = 200
 GROUP_SECONDS = 0.010
 """A group stops taking requests after this long, so that the first of it does not wait for the last."""
 
+WAITING_MAX = 500
+"""Beyond this many requests of coroutines waiting, the next is told to come back rather than queued for long."""
+
 Work = Callable[[Unit], Any]
 
 
-class _Request:
-    """One caller's work on its way through the writer. ``done`` is a bare lock: an Event costs four times as much."""
+class Request:
+    """One caller's work on its way through the writer, which calls ``tell`` when it is on the disk or has failed."""
 
-    __slots__ = ("done", "error", "read_only", "result", "unit", "work")
+    __slots__ = ("error", "read_only", "result", "tell", "unit", "work")
 
-    def __init__(self, work: Work, read_only: bool) -> None:
+    def __init__(self, work: Work, tell: Callable[[Request], None], *, read_only: bool = False) -> None:
         self.work = work
+        self.tell = tell
         self.read_only = read_only
         self.unit: Unit | None = None
         self.result: Any = None
         self.error: BaseException | None = None
-        self.done = threading.Lock()
-        self.done.acquire()
 
 
 class GroupWriter:
@@ -56,7 +58,7 @@ class GroupWriter:
     def __init__(self, engine: Engine, make_unit: Callable[[Connection, bool], Unit]) -> None:
         self._engine = engine
         self._make_unit = make_unit
-        self._queue: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
         self._closing = False
         self._gate = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="computehub-writer", daemon=True)
@@ -66,16 +68,27 @@ class GroupWriter:
         """Run ``work`` and return its unit and result once they are on the disk; raise what it raised."""
         if threading.current_thread() is self._thread:
             raise RuntimeError("a unit of work can't open another: the single writer would wait for itself")
-        request = _Request(work, read_only)
-        with self._gate:  # so that no request slips in behind the one that closes
-            if self._closing:
-                raise Unavailable("The database is closed.")
-            self._queue.put(request)
-        request.done.acquire()
+        done = threading.Lock()  # bare: an Event costs four times as much
+        done.acquire()
+        request = Request(work, lambda _: done.release(), read_only=read_only)
+        self._put(request)
+        done.acquire()
         if request.error is not None:
             raise request.error
         assert request.unit is not None
         return request.unit, request.result
+
+    def submit_soon(self, work: Work, tell: Callable[[Request], None]) -> None:
+        """Have ``work`` run while the caller goes on; ``tell`` is called from the writer's thread and must not fail."""
+        if self._queue.qsize() >= WAITING_MAX:
+            raise Unavailable("The server is very busy; try again in a moment.", retry_after_seconds=2)
+        self._put(Request(work, tell))
+
+    def _put(self, request: Request) -> None:
+        with self._gate:  # so that no request slips in behind the one that closes
+            if self._closing:
+                raise Unavailable("The database is closed.")
+            self._queue.put(request)
 
     def close(self) -> None:
         """Finish what was asked for, then end the thread."""
@@ -109,9 +122,9 @@ class GroupWriter:
             if connection is not None:
                 connection.close()
 
-    def _serve_group(self, connection: Connection, first: _Request) -> tuple[bool, bool]:
+    def _serve_group(self, connection: Connection, first: Request) -> tuple[bool, bool]:
         """Serve ``first`` and those behind it with one commit; say whether we are to close, and whether it failed."""
-        served: list[_Request] = []
+        served: list[Request] = []
         closing = failed = False
         driver = connection.connection.driver_connection
         assert isinstance(driver, sqlite3.Connection)
@@ -119,7 +132,7 @@ class GroupWriter:
             # Transactions and savepoints go past SQLAlchemy, whose own would cost more than many a request.
             driver.execute("BEGIN IMMEDIATE")
             until = time.monotonic() + GROUP_SECONDS
-            request: _Request | None = first
+            request: Request | None = first
             while request is not None:
                 served.append(request)
                 self._serve(connection, driver, request)
@@ -137,10 +150,10 @@ class GroupWriter:
             self._lost(served or [first], error)
         else:
             for request in served:
-                request.done.release()
+                request.tell(request)
         return closing, failed
 
-    def _serve(self, connection: Connection, driver: sqlite3.Connection, request: _Request) -> None:
+    def _serve(self, connection: Connection, driver: sqlite3.Connection, request: Request) -> None:
         driver.execute("SAVEPOINT request")
         unit = request.unit = self._make_unit(connection, request.read_only)
         try:
@@ -155,14 +168,14 @@ class GroupWriter:
             driver.execute("ROLLBACK TO request")
         driver.execute("RELEASE request")
 
-    def _lost(self, served: list[_Request], error: Exception) -> None:
+    def _lost(self, served: list[Request], error: Exception) -> None:
         """Nothing of this group is stored: take back what it did in memory, and tell each caller."""
         for request in reversed(served):
             if request.unit is not None:
                 request.unit.rolled_back()
             if request.error is None or request.unit is None:
                 request.error = _unavailable(error)
-            request.done.release()
+            request.tell(request)
 
 
 def _unavailable(error: Exception) -> BaseException:

@@ -18,6 +18,7 @@ from sqlalchemy import (
     Table,
     Text,
     and_,
+    bindparam,
     delete,
     insert,
     or_,
@@ -27,6 +28,7 @@ from sqlalchemy import (
 )
 
 from computehub_ext.core.database import Unit, UtcDateTime, metadata
+from computehub_ext.core.prepared import Prepared
 from computehub_ext.leases.model import LIVE, EndReason, Lease, LeaseState, Placement, PlacementState
 
 leases = Table(
@@ -89,6 +91,29 @@ device_claims = Table(
     Column("placement_id", String(40), ForeignKey("placements.id"), nullable=False, index=True),
 )
 
+_ADD_LEASE = Prepared(insert(leases))
+_SAVE_LEASE = Prepared(update(leases).where(leases.c.id == bindparam("lease_id")))
+_LEASE = Prepared(select(leases).where(leases.c.id == bindparam("lease_id")))
+_LIVE_OF_KERNEL = Prepared(
+    select(leases).where(leases.c.kernel_id == bindparam("kernel_id"), leases.c.state != LeaseState.CLOSED.value)
+)
+_OF_BOOKING = Prepared(
+    select(leases).where(leases.c.booking_id == bindparam("booking_id")).order_by(leases.c.created_at.desc()).limit(1)
+)
+_ADD_PLACEMENT = Prepared(insert(placements))
+_PLACEMENT = Prepared(select(placements).where(placements.c.id == bindparam("placement_id")))
+_PLACEMENTS_OF = Prepared(
+    select(placements)
+    .where(placements.c.lease_id == bindparam("lease_id"))
+    .order_by(placements.c.created_at, placements.c.id)
+)
+_OPEN_PLACEMENTS = Prepared(select(placements).where(placements.c.state != PlacementState.ENDED.value))
+_ADD_CLAIM = Prepared(insert(device_claims))
+_CLAIMS = Prepared(select(device_claims.c.device_id))
+_CLAIMS_OF = Prepared(
+    select(device_claims.c.device_id).where(device_claims.c.placement_id == bindparam("placement_id"))
+)
+
 
 def _lease_row(lease: Lease) -> dict[str, Any]:
     row = {column.name: getattr(lease, column.name, None) for column in leases.columns}
@@ -100,7 +125,7 @@ def _lease_row(lease: Lease) -> dict[str, Any]:
 
 
 def _lease(row: Any) -> Lease:
-    values = dict(row._mapping)
+    values = row._asdict()
     values["idle_timeout"] = timedelta(seconds=values.pop("idle_timeout_seconds"))
     values["state"] = LeaseState(values["state"])
     values["end_reason"] = EndReason(values["end_reason"]) if values["end_reason"] else None
@@ -109,31 +134,29 @@ def _lease(row: Any) -> Lease:
 
 
 def _placement(row: Any) -> Placement:
-    return Placement(**{**row._mapping, "state": PlacementState(row.state)})
+    return Placement(**{**row._asdict(), "state": PlacementState(row.state)})
 
 
 def add_lease(unit: Unit, lease: Lease) -> None:
-    unit.connection.execute(insert(leases), _lease_row(lease))
+    _ADD_LEASE.run(unit, **_lease_row(lease))
 
 
 def save_lease(unit: Unit, lease: Lease) -> None:
-    unit.connection.execute(update(leases).where(leases.c.id == lease.id).values(_lease_row(lease)))
+    _SAVE_LEASE.run(unit, lease_id=lease.id, **_lease_row(lease))
 
 
 def lease(unit: Unit, lease_id: str) -> Lease | None:
-    row = unit.connection.execute(select(leases).where(leases.c.id == lease_id)).first()
+    row = _LEASE.first(unit, lease_id=lease_id)
     return _lease(row) if row else None
 
 
 def live_lease_of_kernel(unit: Unit, kernel_id: str) -> Lease | None:
-    query = select(leases).where(leases.c.kernel_id == kernel_id, leases.c.state != LeaseState.CLOSED.value)
-    row = unit.connection.execute(query).first()
+    row = _LIVE_OF_KERNEL.first(unit, kernel_id=kernel_id)
     return _lease(row) if row else None
 
 
 def lease_of_booking(unit: Unit, booking_id: str) -> Lease | None:
-    query = select(leases).where(leases.c.booking_id == booking_id).order_by(leases.c.created_at.desc()).limit(1)
-    row = unit.connection.execute(query).first()
+    row = _OF_BOOKING.first(unit, booking_id=booking_id)
     return _lease(row) if row else None
 
 
@@ -179,27 +202,21 @@ def closed_of_notebook(unit: Unit, person_id: str, notebook_path: str, limit: in
 
 def add_placement(unit: Unit, placement: Placement, device_ids: Iterable[str]) -> None:
     row = {column.name: getattr(placement, column.name) for column in placements.columns}
-    unit.connection.execute(insert(placements), {**row, "state": placement.state.value})
-    claims = [{"device_id": device_id, "placement_id": placement.id} for device_id in device_ids]
-    if claims:
-        unit.connection.execute(insert(device_claims), claims)
+    _ADD_PLACEMENT.run(unit, **{**row, "state": placement.state.value})
+    _ADD_CLAIM.run_many(unit, [{"device_id": device_id, "placement_id": placement.id} for device_id in device_ids])
 
 
 def placement(unit: Unit, placement_id: str) -> Placement | None:
-    row = unit.connection.execute(select(placements).where(placements.c.id == placement_id)).first()
+    row = _PLACEMENT.first(unit, placement_id=placement_id)
     return _placement(row) if row else None
 
 
 def placements_of(unit: Unit, lease_id: str) -> list[Placement]:
-    query = (
-        select(placements).where(placements.c.lease_id == lease_id).order_by(placements.c.created_at, placements.c.id)
-    )
-    return [_placement(row) for row in unit.connection.execute(query)]
+    return [_placement(row) for row in _PLACEMENTS_OF.all(unit, lease_id=lease_id)]
 
 
 def open_placements(unit: Unit) -> list[Placement]:
-    query = select(placements).where(placements.c.state != PlacementState.ENDED.value)
-    return [_placement(row) for row in unit.connection.execute(query)]
+    return [_placement(row) for row in _OPEN_PLACEMENTS.all(unit)]
 
 
 def placement_started(unit: Unit, placement_id: str, warm: bool) -> None:
@@ -216,7 +233,5 @@ def placement_ended(unit: Unit, placement_id: str, now: datetime) -> None:
 
 
 def claimed_devices(unit: Unit, placement_id: str | None = None) -> list[str]:
-    query = select(device_claims.c.device_id)
-    if placement_id is not None:
-        query = query.where(device_claims.c.placement_id == placement_id)
-    return list(unit.connection.execute(query).scalars())
+    rows = _CLAIMS.all(unit) if placement_id is None else _CLAIMS_OF.all(unit, placement_id=placement_id)
+    return [row.device_id for row in rows]

@@ -19,6 +19,7 @@ from sqlalchemy import (
 )
 
 from computehub_ext.core.database import Unit, UtcDateTime
+from computehub_ext.core.prepared import Prepared
 from computehub_ext.ledger.model import (
     Balance,
     EntryKind,
@@ -31,17 +32,20 @@ from computehub_ext.ledger.model import (
 )
 from computehub_ext.ledger.tables import accounts, balances, hold_changes, holds, journal_entries, postings
 
-# Statements are built once: a statement made anew for each call would cost more than SQLite takes to run it.
-_OPEN_ACCOUNT = text(
-    "INSERT INTO accounts (id, floor_microcredits, posted_microcredits, held_microcredits, created_at)"
-    " VALUES (:id, :floor, 0, 0, :now) ON CONFLICT (id) DO NOTHING"
-).bindparams(bindparam("now", type_=UtcDateTime), bindparam("floor", type_=BigInteger))
-_ADD_BALANCE = text(
-    "INSERT INTO balances (account_id, origin, posted_microcredits) VALUES (:account_id, :origin, :amount)"
-    " ON CONFLICT (account_id, origin) DO UPDATE"
-    " SET posted_microcredits = balances.posted_microcredits + excluded.posted_microcredits"
+_OPEN_ACCOUNT = Prepared(
+    text(
+        "INSERT INTO accounts (id, floor_microcredits, posted_microcredits, held_microcredits, created_at)"
+        " VALUES (:id, :floor, 0, 0, :now) ON CONFLICT (id) DO NOTHING"
+    ).bindparams(bindparam("now", type_=UtcDateTime), bindparam("floor", type_=BigInteger))
 )
-_CHANGE_ACCOUNT = (
+_ADD_BALANCE = Prepared(
+    text(
+        "INSERT INTO balances (account_id, origin, posted_microcredits) VALUES (:account_id, :origin, :amount)"
+        " ON CONFLICT (account_id, origin) DO UPDATE"
+        " SET posted_microcredits = balances.posted_microcredits + excluded.posted_microcredits"
+    )
+)
+_CHANGE_ACCOUNT = Prepared(
     accounts.update()
     .where(
         accounts.c.id == bindparam("account_id"),
@@ -54,28 +58,30 @@ _CHANGE_ACCOUNT = (
         held_microcredits=accounts.c.held_microcredits + bindparam("held"),
     )
 )
-_BALANCE = (
+_BALANCE = Prepared(
     select(accounts.c.floor_microcredits, accounts.c.posted_microcredits, accounts.c.held_microcredits,
            balances.c.origin, balances.c.posted_microcredits.label("of_origin"))
     .select_from(accounts.outerjoin(balances, balances.c.account_id == accounts.c.id))
     .where(accounts.c.id == bindparam("account_id"))
 )  # fmt: skip
-_SUMS = (
+_SUMS = Prepared(
     select(postings.c.origin, func.sum(postings.c.amount_microcredits).label("amount"))
     .where(postings.c.account_id == bindparam("account_id"))
     .group_by(postings.c.origin)
 )
-_FIND_KEY = union_all(
-    select(literal("entry").label("kind"), journal_entries.c.id, literal(0).label("number"),
-           journal_entries.c.input_hash)
-    .where(journal_entries.c.account_id == bindparam("account_id"), journal_entries.c.key == bindparam("key")),
-    select(literal("hold"), hold_changes.c.hold_id, hold_changes.c.number, hold_changes.c.input_hash)
-    .where(hold_changes.c.account_id == bindparam("account_id"), hold_changes.c.key == bindparam("key")),
+_FIND_KEY = Prepared(
+    union_all(
+        select(literal("entry").label("kind"), journal_entries.c.id, literal(0).label("number"),
+               journal_entries.c.input_hash)
+        .where(journal_entries.c.account_id == bindparam("account_id"), journal_entries.c.key == bindparam("key")),
+        select(literal("hold"), hold_changes.c.hold_id, hold_changes.c.number, hold_changes.c.input_hash)
+        .where(hold_changes.c.account_id == bindparam("account_id"), hold_changes.c.key == bindparam("key")),
+    )
 )  # fmt: skip
-_HOLD = select(holds).where(holds.c.id == bindparam("hold_id"))
+_HOLD = Prepared(select(holds).where(holds.c.id == bindparam("hold_id")))
 # A hold, what a key did to its account before, and a row for each origin of that account: all that a write to the hold
 # looks at, in one statement.
-_HOLD_AND_KEY = (
+_HOLD_AND_KEY = Prepared(
     select(
         holds,
         journal_entries.c.id.label("entry_id"),
@@ -98,8 +104,8 @@ _HOLD_AND_KEY = (
     )
     .where(holds.c.id == bindparam("hold_id"))
 )
-_ADD_HOLD = holds.insert()
-_SAVE_HOLD = (
+_ADD_HOLD = Prepared(holds.insert())
+_SAVE_HOLD = Prepared(
     holds.update()
     .where(holds.c.id == bindparam("hold_id"), holds.c.state == HoldState.OPEN.value)
     .values(
@@ -109,27 +115,31 @@ _SAVE_HOLD = (
         closed_at=bindparam("closed"),
     )
 )
-_DRAW_HOLD = (
+_DRAW_HOLD = Prepared(
     holds.update()
     .where(holds.c.id == bindparam("hold_id"), holds.c.state == HoldState.OPEN.value)
     .values(drawn_microcredits=holds.c.drawn_microcredits + bindparam("amount"))
 )
-_ADD_CHANGE = hold_changes.insert().values(
-    number=select(func.count()).where(hold_changes.c.hold_id == bindparam("of_hold")).scalar_subquery()
+_ADD_CHANGE = Prepared(
+    hold_changes.insert().values(
+        number=select(func.count()).where(hold_changes.c.hold_id == bindparam("of_hold")).scalar_subquery()
+    )
 )
-_CHANGE = select(hold_changes).where(
-    hold_changes.c.hold_id == bindparam("hold_id"), hold_changes.c.number == bindparam("nth")
+_CHANGE = Prepared(
+    select(hold_changes).where(
+        hold_changes.c.hold_id == bindparam("hold_id"), hold_changes.c.number == bindparam("nth")
+    )
 )
-_ENTRY = select(journal_entries).where(journal_entries.c.id == bindparam("entry_id"))
-_POSTINGS = select(postings).where(postings.c.entry_id == bindparam("entry_id")).order_by(postings.c.line)
-_ADD_ENTRY = journal_entries.insert()
-_ADD_POSTINGS = postings.insert()
-_REVERSAL_OF = select(journal_entries.c.id).where(journal_entries.c.reverses_id == bindparam("entry_id"))
+_ENTRY = Prepared(select(journal_entries).where(journal_entries.c.id == bindparam("entry_id")))
+_POSTINGS = Prepared(select(postings).where(postings.c.entry_id == bindparam("entry_id")).order_by(postings.c.line))
+_ADD_ENTRY = Prepared(journal_entries.insert())
+_ADD_POSTINGS = Prepared(postings.insert())
+_REVERSAL_OF = Prepared(select(journal_entries.c.id).where(journal_entries.c.reverses_id == bindparam("entry_id")))
 
 
 def open_account(unit: Unit, account_id: str, floor_microcredits: int | None, now: datetime) -> None:
     """Add the account unless it is there."""
-    unit.connection.execute(_OPEN_ACCOUNT, {"id": account_id, "floor": floor_microcredits, "now": now})
+    _OPEN_ACCOUNT.run(unit, id=account_id, floor=floor_microcredits, now=now)
 
 
 class Known(NamedTuple):
@@ -142,28 +152,27 @@ class Known(NamedTuple):
 
 
 def find_key(unit: Unit, account_id: str, key: str) -> Known | None:
-    row = unit.connection.execute(_FIND_KEY, {"account_id": account_id, "key": key}).first()
+    row = _FIND_KEY.first(unit, account_id=account_id, key=key)
     return Known(*row) if row else None
 
 
 def change_account(unit: Unit, account_id: str, *, posted: int = 0, held: int = 0) -> bool:
     """Add to what is posted and held, unless that would leave less than the floor."""
-    values = {"account_id": account_id, "posted": posted, "held": held}
-    return unit.connection.execute(_CHANGE_ACCOUNT, values).rowcount == 1
+    return _CHANGE_ACCOUNT.run(unit, account_id=account_id, posted=posted, held=held) == 1
 
 
 def add_balance(unit: Unit, account_id: str, origin: Origin, amount: int) -> None:
-    unit.connection.execute(_ADD_BALANCE, {"account_id": account_id, "origin": origin.value, "amount": amount})
+    _ADD_BALANCE.run(unit, account_id=account_id, origin=origin.value, amount=amount)
 
 
 def balance(unit: Unit, account_id: str) -> tuple[Balance, int | None]:
     """The balance and the floor; zeros for an account that nobody opened."""
-    rows = unit.connection.execute(_BALANCE, {"account_id": account_id}).all()
+    rows = _BALANCE.all(unit, account_id=account_id)
     amounts = dict.fromkeys(Origin, 0)
     if not rows:
         return Balance(0, 0, amounts), 0
     if rows[0].floor_microcredits is None:
-        sums = unit.connection.execute(_SUMS, {"account_id": account_id})
+        sums = _SUMS.all(unit, account_id=account_id)
         amounts |= {Origin(row.origin): int(row.amount) for row in sums}  # PostgreSQL sums integers to a Decimal
         return Balance(sum(amounts.values()), 0, amounts), None
     amounts |= {Origin(row.origin): row.of_origin for row in rows if row.origin is not None}
@@ -171,13 +180,13 @@ def balance(unit: Unit, account_id: str) -> tuple[Balance, int | None]:
 
 
 def hold(unit: Unit, hold_id: str) -> Hold | None:
-    row = unit.connection.execute(_HOLD, {"hold_id": hold_id}).first()
+    row = _HOLD.first(unit, hold_id=hold_id)
     return _hold(row) if row else None
 
 
 def hold_and_key(unit: Unit, hold_id: str, key: str) -> tuple[Hold, Known | None, dict[Origin, int]] | None:
     """The hold, what ``key`` did before, and what its account has of each origin."""
-    rows = unit.connection.execute(_HOLD_AND_KEY, {"hold_id": hold_id, "key": key}).all()
+    rows = _HOLD_AND_KEY.all(unit, hold_id=hold_id, key=key)
     if not rows:
         return None
     first, known = rows[0], None
@@ -203,8 +212,8 @@ def _hold(row: Row[Any]) -> Hold:
 
 def hold_after(unit: Unit, hold_id: str, number: int) -> Hold:
     """The hold as its change ``number`` left it."""
-    now = unit.connection.execute(_HOLD, {"hold_id": hold_id}).one()
-    then = unit.connection.execute(_CHANGE, {"hold_id": hold_id, "nth": number}).one()
+    (now,) = _HOLD.all(unit, hold_id=hold_id)
+    (then,) = _CHANGE.all(unit, hold_id=hold_id, nth=number)
     state = HoldState(then.state)
     closed_at = then.at if state is HoldState.CLOSED else None
     return Hold(
@@ -220,60 +229,56 @@ def hold_after(unit: Unit, hold_id: str, number: int) -> Hold:
 
 
 def add_hold(unit: Unit, hold: Hold) -> None:
-    unit.connection.execute(
-        _ADD_HOLD,
-        {
-            "id": hold.id,
-            "account_id": hold.account_id,
-            "state": hold.state.value,
-            "amount_microcredits": hold.amount_microcredits,
-            "drawn_microcredits": hold.drawn_microcredits,
-            "memo": hold.memo,
-            "opened_at": hold.opened_at,
-        },
+    _ADD_HOLD.run(
+        unit,
+        id=hold.id,
+        account_id=hold.account_id,
+        state=hold.state.value,
+        amount_microcredits=hold.amount_microcredits,
+        drawn_microcredits=hold.drawn_microcredits,
+        memo=hold.memo,
+        opened_at=hold.opened_at,
     )
 
 
 def save_hold(unit: Unit, hold: Hold) -> None:
     """Store a hold that was open until now."""
-    values = {
-        "hold_id": hold.id,
-        "new_state": hold.state.value,
-        "amount": hold.amount_microcredits,
-        "drawn": hold.drawn_microcredits,
-        "closed": hold.closed_at,
-    }
-    saved = unit.connection.execute(_SAVE_HOLD, values).rowcount
+    saved = _SAVE_HOLD.run(
+        unit,
+        hold_id=hold.id,
+        new_state=hold.state.value,
+        amount=hold.amount_microcredits,
+        drawn=hold.drawn_microcredits,
+        closed=hold.closed_at,
+    )
     assert saved == 1, "a hold that was open in this transaction stays so"
 
 
 def draw_hold(unit: Unit, hold_id: str, amount: int) -> bool:
-    return unit.connection.execute(_DRAW_HOLD, {"hold_id": hold_id, "amount": amount}).rowcount == 1
+    return _DRAW_HOLD.run(unit, hold_id=hold_id, amount=amount) == 1
 
 
 def add_change(unit: Unit, hold: Hold, *, verb: str, key: str | None, input_hash: str, now: datetime) -> None:
-    unit.connection.execute(
-        _ADD_CHANGE,
-        {
-            "hold_id": hold.id,
-            "of_hold": hold.id,
-            "account_id": hold.account_id,
-            "verb": verb,
-            "key": key,
-            "input_hash": input_hash,
-            "state": hold.state.value,
-            "amount_microcredits": hold.amount_microcredits,
-            "drawn_microcredits": hold.drawn_microcredits,
-            "at": now,
-        },
+    _ADD_CHANGE.run(
+        unit,
+        hold_id=hold.id,
+        of_hold=hold.id,
+        account_id=hold.account_id,
+        verb=verb,
+        key=key,
+        input_hash=input_hash,
+        state=hold.state.value,
+        amount_microcredits=hold.amount_microcredits,
+        drawn_microcredits=hold.drawn_microcredits,
+        at=now,
     )
 
 
 def entry(unit: Unit, entry_id: str) -> JournalEntry | None:
-    row = unit.connection.execute(_ENTRY, {"entry_id": entry_id}).first()
+    row = _ENTRY.first(unit, entry_id=entry_id)
     if row is None:
         return None
-    lines = unit.connection.execute(_POSTINGS, {"entry_id": entry_id})
+    lines = _POSTINGS.all(unit, entry_id=entry_id)
     return JournalEntry(
         row.id,
         EntryKind(row.kind),
@@ -288,26 +293,24 @@ def entry(unit: Unit, entry_id: str) -> JournalEntry | None:
 
 
 def is_reversed(unit: Unit, entry_id: str) -> bool:
-    return unit.connection.execute(_REVERSAL_OF, {"entry_id": entry_id}).first() is not None
+    return _REVERSAL_OF.first(unit, entry_id=entry_id) is not None
 
 
 def add_entry(unit: Unit, entry: JournalEntry, input_hash: str) -> None:
-    unit.connection.execute(
-        _ADD_ENTRY,
-        {
-            "id": entry.id,
-            "kind": entry.kind.value,
-            "account_id": entry.account_id,
-            "at": entry.at,
-            "memo": entry.memo,
-            "key": entry.key,
-            "input_hash": input_hash,
-            "hold_id": entry.hold_id,
-            "reverses_id": entry.reverses_id,
-        },
+    _ADD_ENTRY.run(
+        unit,
+        id=entry.id,
+        kind=entry.kind.value,
+        account_id=entry.account_id,
+        at=entry.at,
+        memo=entry.memo,
+        key=entry.key,
+        input_hash=input_hash,
+        hold_id=entry.hold_id,
+        reverses_id=entry.reverses_id,
     )
-    unit.connection.execute(
-        _ADD_POSTINGS,
+    _ADD_POSTINGS.run_many(
+        unit,
         [
             {
                 "entry_id": entry.id,

@@ -20,6 +20,7 @@ from sqlalchemy import (
 )
 
 from computehub_ext.core.database import Unit, UtcDateTime, metadata
+from computehub_ext.core.prepared import Prepared
 from computehub_ext.people.model import Approval, ApprovalState, Person
 
 _ID = String(40)
@@ -71,18 +72,27 @@ spendings = Table(
     Index(None, "person_id", "at"),
 )
 
-_BY_NAME = select(people).where(people.c.username == bindparam("username"))
-_BY_ID = select(people).where(people.c.id == bindparam("person_id"))
+_OF_PERSON = spendings.c.person_id == bindparam("person_id")
+
+_BY_NAME = Prepared(select(people).where(people.c.username == bindparam("username")))
+_BY_ID = Prepared(select(people).where(people.c.id == bindparam("person_id")))
+_SPENT_SINCE = Prepared(
+    select(
+        func.coalesce(func.sum(spendings.c.amount_microcredits - spendings.c.released_microcredits), 0).label("spent")
+    ).where(_OF_PERSON, spendings.c.at > bindparam("since"), spendings.c.approval_id.is_(None))
+)
+_SPENDING = Prepared(select(spendings).where(_OF_PERSON, spendings.c.key == bindparam("key")))
+_ADD_SPENDING = Prepared(spendings.insert())
 
 
 def find(unit: Unit, username: str) -> Person | None:
-    row = unit.connection.execute(_BY_NAME, {"username": username}).first()
+    row = _BY_NAME.first(unit, username=username)
     return _person(row) if row else None
 
 
 def get(unit: Unit, person_id: str) -> tuple[Person, int | None] | None:
     """The person and the allowance of their own, if they chose one."""
-    row = unit.connection.execute(_BY_ID, {"person_id": person_id}).first()
+    row = _BY_ID.first(unit, person_id=person_id)
     return (_person(row), row.allowance_microcredits) if row else None
 
 
@@ -112,18 +122,11 @@ def set_allowance(unit: Unit, person_id: str, amount: int) -> None:
 
 def spent_since(unit: Unit, person_id: str, since: datetime) -> int:
     """What kernels put on hold after ``since`` without an approval, less what flowed back."""
-    rows = spendings.c
-    total = select(func.coalesce(func.sum(rows.amount_microcredits - rows.released_microcredits), 0))
-    return int(
-        unit.connection.execute(
-            total.where(rows.person_id == person_id, rows.at > since, rows.approval_id.is_(None))
-        ).scalar_one()
-    )
+    return int(_SPENT_SINCE.all(unit, person_id=person_id, since=since)[0].spent)
 
 
 def spending(unit: Unit, person_id: str, key: str) -> Row[Any] | None:
-    rows = spendings.c
-    return unit.connection.execute(select(spendings).where(rows.person_id == person_id, rows.key == key)).first()
+    return _SPENDING.first(unit, person_id=person_id, key=key)
 
 
 def spendings_for(unit: Unit, reference: str) -> list[Row[Any]]:
@@ -133,7 +136,7 @@ def spendings_for(unit: Unit, reference: str) -> list[Row[Any]]:
 
 
 def add_spending(unit: Unit, **values: Any) -> None:
-    unit.connection.execute(spendings.insert(), {"released_microcredits": 0, **values})
+    _ADD_SPENDING.run(unit, released_microcredits=0, **values)
 
 
 def change_spending(unit: Unit, person_id: str, key: str, **values: Any) -> None:

@@ -12,16 +12,17 @@ from sqlalchemy import (
     Column,
     ForeignKey,
     Integer,
-    Row,
     String,
     Table,
     UniqueConstraint,
+    bindparam,
     insert,
     select,
     update,
 )
 
 from computehub_ext.core.database import Unit, UtcDateTime, metadata
+from computehub_ext.core.prepared import Prepared
 from computehub_ext.pools.model import Device, Pool
 
 pools = Table(
@@ -54,6 +55,19 @@ devices = Table(
     UniqueConstraint("pool_id", "uuid"),
 )
 
+# In the order of the dataclasses' fields, so that a row is one.
+_POOL = [pools.c[name] for name in Pool.__dataclass_fields__]
+_DEVICE = [devices.c[name] for name in Device.__dataclass_fields__]
+
+_POOLS = Prepared(select(*_POOL).order_by(pools.c.rate_microcredits_per_hour, pools.c.name))
+_OFFERED = Prepared(
+    select(*_POOL).where(pools.c.retired_at.is_(None)).order_by(pools.c.rate_microcredits_per_hour, pools.c.name)
+)
+_BY_ID = Prepared(select(*_POOL).where(pools.c.id == bindparam("pool_id")))
+_DEVICES = Prepared(
+    select(*_DEVICE).where(devices.c.pool_id == bindparam("pool_id")).order_by(devices.c["index"], devices.c.id)
+)
+
 
 def add_pool(unit: Unit, pool: Pool, now: datetime) -> None:
     unit.connection.execute(insert(pools).values(**_pool_values(pool), created_at=now))
@@ -69,22 +83,16 @@ def retire_pool(unit: Unit, pool_id: str, now: datetime) -> None:
 
 
 def load_pools(unit: Unit, *, with_retired: bool = False) -> list[Pool]:
-    query = select(pools).order_by(pools.c.rate_microcredits_per_hour, pools.c.name)
-    if not with_retired:
-        query = query.where(pools.c.retired_at.is_(None))
-    return [_pool(row) for row in unit.connection.execute(query)]
+    return [Pool(*row) for row in (_POOLS if with_retired else _OFFERED).all(unit)]
 
 
 def load_pool(unit: Unit, pool_id: str) -> Pool | None:
-    row = unit.connection.execute(select(pools).where(pools.c.id == pool_id)).first()
-    return _pool(row) if row else None
+    row = _BY_ID.first(unit, pool_id=pool_id)
+    return Pool(*row) if row else None
 
 
 def load_devices(unit: Unit, pool_id: str) -> list[Device]:
-    query = select(devices).where(devices.c.pool_id == pool_id).order_by(devices.c["index"], devices.c.id)
-    # By mapping: a row's own ``index`` and ``count`` are methods of tuples.
-    rows = unit.connection.execute(query).mappings()
-    return [Device(**{name: row[name] for name in Device.__dataclass_fields__}) for row in rows]
+    return [Device(*row) for row in _DEVICES.all(unit, pool_id=pool_id)]
 
 
 def add_device(unit: Unit, device: Device) -> None:
@@ -117,8 +125,3 @@ def _pool_values(pool: Pool) -> dict[str, Any]:
         "simulated": pool.simulated,
         "memory_mib": pool.memory_mib,
     }
-
-
-def _pool(row: Row[Any]) -> Pool:
-    values = row._mapping
-    return Pool(**{name: values[name] for name in Pool.__dataclass_fields__})

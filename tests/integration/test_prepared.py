@@ -1,0 +1,128 @@
+"""Statements compiled once say on each database what SQLAlchemy says there."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from sqlalchemy import bindparam, select
+from sqlalchemy.exc import IntegrityError
+
+from computehub_ext.core.database import Database, Unit
+from computehub_ext.core.errors import Invalid
+from computehub_ext.core.prepared import Prepared
+from computehub_ext.pools.store import devices, pools
+
+NOW = datetime(2026, 3, 2, 9, 0, 0, 123_456, tzinfo=UTC)
+ADD = Prepared(pools.insert())
+BY_ID = Prepared(select(pools).where(pools.c.id == bindparam("pool_id"), pools.c.model.in_(["T4", "V100"])))
+CHANGE = Prepared(pools.update().where(pools.c.id == bindparam("pool_id")))
+POOL: dict[str, Any] = {
+    "id": "p", "name": "T4", "backend": "local", "model": "T4", "count": 2, "rate_microcredits_per_hour": 10**12,
+    "simulated": True, "memory_mib": 16_384, "created_at": NOW,
+}  # fmt: skip
+
+
+def add(unit: Unit) -> None:
+    assert ADD.run(unit, **POOL) == 1
+
+
+def test_rows_are_as_sqlalchemy_gives_them(database: Database) -> None:
+    def compare(unit: Unit) -> None:
+        add(unit)
+        plain = unit.connection.execute(select(pools)).one()
+        row = BY_ID.first(unit, pool_id="p")
+        assert row is not None
+        assert tuple(row) == tuple(plain)
+        assert row._asdict() == {**POOL, "retired_at": None}
+        assert (row.simulated, row.created_at) == (True, NOW)
+        assert CHANGE.run(unit, pool_id="p", count=3, retired_at=NOW) == 1
+        [changed] = BY_ID.all(unit, pool_id="p")
+        assert changed._asdict() == {**POOL, "count": 3, "retired_at": NOW}
+        assert BY_ID.first(unit, pool_id="other") is None
+        assert CHANGE.run(unit, pool_id="other", count=3) == 0
+
+    database.write(compare)
+
+
+def test_a_constraint_refuses_and_nothing_stays(database: Database) -> None:
+    def work(unit: Unit) -> None:
+        add(unit)
+        CHANGE.run(unit, pool_id="p", count=-1)
+
+    with pytest.raises(IntegrityError, match=r"(?i)check constraint"):
+        database.write(work)
+    assert database.read(lambda unit: BY_ID.first(unit, pool_id="p")) is None
+
+
+def test_many_at_once_and_none_at_all(database: Database) -> None:
+    add_device = Prepared(devices.insert())
+    own = Prepared(select(devices.c["index"]).order_by(devices.c["index"]))
+    row = {"pool_id": "p", "name": "T4", "healthy": True}
+
+    def work(unit: Unit) -> list[int]:
+        add(unit)
+        add_device.run_many(unit, [])
+        add_device.run_many(unit, [{"id": f"d{n}", "index": n, "uuid": f"u{n}", **row} for n in range(3)])
+        return [found[0] for found in own.all(unit)]
+
+    assert database.write(work) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("values", [{}, {"pool": "p"}, {"pool_id": "p", "more": 1}])
+def test_other_parameters_than_the_statements_are_a_bug(values: dict[str, Any]) -> None:
+    with Database("sqlite://") as database, pytest.raises(AssertionError, match="the statement has"):
+        database.create_all()
+        database.write(lambda unit: BY_ID.all(unit, **values))
+
+
+class TestSoon:
+    """A coroutine's write, without a thread that waits."""
+
+    def test_it_is_stored_when_it_returns(self) -> None:
+        done: list[str] = []
+
+        def work(unit: Unit) -> str:
+            add(unit)
+            unit.after_commit(lambda: done.append("committed"))
+            return "result"
+
+        with Database("sqlite://") as database:
+            database.create_all()
+            assert asyncio.run(database.write_soon(work)) == "result"
+            assert done == ["committed"]
+            assert database.read(lambda unit: BY_ID.first(unit, pool_id="p")) is not None
+
+    def test_a_refusal_is_raised_and_undone(self) -> None:
+        def work(unit: Unit) -> None:
+            add(unit)
+            raise Invalid("no")
+
+        with Database("sqlite://") as database:
+            database.create_all()
+            with pytest.raises(Invalid):
+                asyncio.run(database.write_soon(work))
+            assert database.read(lambda unit: BY_ID.first(unit, pool_id="p")) is None
+
+    def test_who_is_cancelled_leaves_no_half(self) -> None:
+        done: list[str] = []
+
+        def work(unit: Unit) -> None:
+            add(unit)
+            unit.after_commit(lambda: done.append("committed"))
+
+        async def give_up(database: Database) -> None:
+            task = asyncio.ensure_future(database.write_soon(work))
+            await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            await database.write_soon(lambda unit: None)  # behind it in the queue
+
+        with Database("sqlite://") as database:
+            database.create_all()
+            asyncio.run(give_up(database))
+            assert done == ["committed"]
+            assert database.read(lambda unit: BY_ID.first(unit, pool_id="p")) is not None
