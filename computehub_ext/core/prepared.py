@@ -56,7 +56,7 @@ class Prepared:
         return None if found is None else direct.row(found)
 
     def run(self, unit: Unit, **values: Any) -> int:
-        """Execute what returns no rows; say how many it touched."""
+        """Execute what returns no rows; say how many an update or a delete touched."""
         if unit.driver is None:
             return unit.connection.execute(self.statement, values).rowcount
         return self._for(unit, values).run(unit.driver, values).rowcount
