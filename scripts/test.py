@@ -13,7 +13,7 @@ sys.path.insert(0, str(ROOT))
 
 from tests.support import records  # noqa: E402  (the repository's root is put on the path first)
 
-COVERAGE = ["--cov", "--cov-report="]
+COVERAGE = ["--cov", "--cov-append", "--cov-report="]
 # Browser tests share the machine with a server, its kernels and Chromium: two at once time out on two cores.
 STAGES = {
     "unit, contract, integration, architecture": ["tests", "--ignore=tests/e2e", "-n", "2", "--dist", "loadfile"],
@@ -30,13 +30,15 @@ def main() -> int:
     if sys.argv[1:]:
         return run("-m", "pytest", *sys.argv[1:])
     records.clear()
+    os.environ[records.STAGED] = "1"
+    for old in records.FOLDER.glob("coverage*"):
+        old.unlink()
     os.environ.setdefault("COVERAGE_CORE", "sysmon" if sys.version_info >= (3, 14) else "ctrace")
     failed = ["lint"] if run("scripts/lint.py") else []
     for name, arguments in STAGES.items():
         print(f"\ntest: {name}", flush=True)
         if run("-m", "pytest", "-q", *arguments, *COVERAGE):
             failed.append(name)
-    run("-m", "coverage", "combine", "--quiet", "--append")
     run("-m", "coverage", "report")
     if run("-m", "tests.support.proof"):
         failed.append("proof")

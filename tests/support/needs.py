@@ -71,6 +71,12 @@ def has(what: str) -> bool:
     return NEEDS[what][0]()
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    # `make test` runs pytest in stages and reports what none of them ran; any other run tells of itself alone.
+    if not hasattr(config, "workerinput") and records.STAGED not in os.environ:
+        records.clear()
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     kept: list[pytest.Item] = []
     left: list[pytest.Item] = []

@@ -8,6 +8,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 FOLDER = ROOT / ".test"
+STAGED = "COMPUTEHUB_TEST_STAGED"
+"""Set while `make test` collects the outcomes of several runs of pytest."""
 
 
 def not_run(reasons: dict[str, str]) -> None:
@@ -38,5 +40,5 @@ def read_outcomes() -> dict[str, str]:
 
 
 def clear() -> None:
-    for path in [*FOLDER.glob("not-run-*.json"), *FOLDER.glob("coverage*"), FOLDER / "outcomes.jsonl"]:
+    for path in [*FOLDER.glob("not-run-*.json"), FOLDER / "outcomes.jsonl"]:
         path.unlink(missing_ok=True)
