@@ -71,6 +71,8 @@ class SwitchableKernelManager(ServerKernelManager):
     """The kernel before the last move, kept until the new one has shown that it works."""
     lease_id: str | None = None
     payer: str | None = None
+    way_back_keeper: asyncio.Task[None] | None = None
+    has_left = False
     _greeting: asyncio.Task[None] | None = None
 
     # -- what it is ----------------------------------------------------------------------------------------------------
@@ -218,8 +220,19 @@ class SwitchableKernelManager(ServerKernelManager):
             await self.switch.stop("The kernel was shut down.", cancelled=True)
         return await super().shutdown_kernel(*args, **kwargs)
 
+    async def start_kernel(self, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+        try:
+            return await super().start_kernel(*args, **kwargs)
+        except BaseException:
+            if self.traffic is not None:
+                await self.left()
+            raise
+
     async def left(self) -> None:
-        """The kernel is shut down for good."""
+        """The kernel is gone for good: let go of all that was opened for it; twice is fine."""
+        if self.has_left:
+            return
+        self.has_left = True
         if self._greeting is not None:
             self._greeting.cancel()
         await self.drop_way_back()
@@ -236,6 +249,9 @@ class SwitchableKernelManager(ServerKernelManager):
     async def drop_way_back(self) -> None:
         """End the kernel that was kept to go back to."""
         place, self.way_back = self.way_back, None
+        keeper, self.way_back_keeper = self.way_back_keeper, None
+        if keeper is not None and keeper is not asyncio.current_task():
+            keeper.cancel()
         if self.relay is not None:
             self.relay.forget_old()
         for connection in list(self.traffic.connections):

@@ -32,6 +32,8 @@ from computehub_ext.notebook.watch import Watch
 from computehub_ext.notebook.websocket import close_all
 from computehub_ext.notebook.wire import Subscription
 
+STOP_SECONDS = 10.0
+"""How long a stopping server waits for what it does in the background: ending kernels, releasing leases."""
 TOKEN_PREFIX = "chk_"
 
 
@@ -67,6 +69,10 @@ class ComputeHubKernelManager(AsyncMappingKernelManager):
         self._background: set[asyncio.Task[Any]] = set()
         self.saved = SavedKernels(Path(self.state_dir))
         self.carrier = Carrier(Path(self.state_dir) / "transfers")
+
+    def __bool__(self) -> bool:
+        """Without kernels too: a stopping server asks whether there is a manager, and means its length otherwise."""
+        return True
 
     def join(self, plane: Any, switches: Any) -> None:
         """Learn of the control plane; from here on kernels can move."""
@@ -123,6 +129,8 @@ class ComputeHubKernelManager(AsyncMappingKernelManager):
         try:
             return await super()._async_start_kernel(kernel_id=kernel_id, path=path, **kwargs)
         except ComputeHubError as error:
+            # Left there, it would be shut down with the others at the end, not be found, and stop their shutdown.
+            self._pending_kernels.pop(kernel_id, None)
             raise web.HTTPError(409, error.message.replace("%", "%%"), reason="Not started") from error
 
     start_kernel = _async_start_kernel  # type: ignore[assignment]
@@ -144,6 +152,13 @@ class ComputeHubKernelManager(AsyncMappingKernelManager):
         """Bring %gpu into a kernel that has just started."""
         if self.plane is not None:
             await line.evaluate(*greeting())
+
+    def remove_kernel(self, kernel_id: str) -> Any:
+        """Forget a kernel; one that is dead already gets no shutdown from Jupyter, but has left things open."""
+        kernel: Any = super().remove_kernel(kernel_id)
+        if getattr(kernel, "traffic", None) is not None and not kernel.has_left:
+            self.in_background(kernel.left())
+        return kernel
 
     async def kernel_left(self, kernel: SwitchableKernelManager) -> None:
         self._forget(kernel)
@@ -173,6 +188,7 @@ class ComputeHubKernelManager(AsyncMappingKernelManager):
         lease = await self.released(lease_id, "kernel_died", reason)
         cost = _cost_in_words(lease)
         way_back, kernel.way_back = kernel.way_back, None
+        await kernel.drop_way_back()
         if way_back is not None and await way_back.poll() is None:
             from computehub_ext.notebook.code import Line
 
@@ -368,6 +384,10 @@ class ComputeHubKernelManager(AsyncMappingKernelManager):
 
     async def shutdown_all(self, now: bool = False) -> None:  # type: ignore[override]
         await super()._async_shutdown_all(now=now)
+        if self._background:
+            await asyncio.wait(self._background, timeout=STOP_SECONDS)
+        for task in self._background:
+            task.cancel()
         if self.watch is not None:
             await self.watch.stop()
         self.saved.close()

@@ -425,14 +425,14 @@ class Switch:
         }
         kernels = self.kernel.kernels
         if self.to_gpu:
-            kernels.in_background(self._keep_way_back(before))
+            self.kernel.way_back = before
+            self.kernel.way_back_keeper = kernels.in_background(self._keep_way_back(before))
         else:
             kernels.in_background(self._leave(before))
 
     async def _keep_way_back(self, before: Place) -> None:
         """Keep the old kernel until a cell has completed on the new one."""
         kernel = self.kernel
-        kernel.way_back = before
         completed = asyncio.Event()
 
         def cell_completed(finished: Any) -> None:

@@ -172,12 +172,13 @@ class Rest:
         return await self.ended(answer.json()["id"])
 
     async def ended(self, switch_id: str) -> dict[str, Any]:
-        async with asyncio.timeout(WAIT_SECONDS):
-            while True:
-                switch: dict[str, Any] = (await self.client.get(f"{API}switches/{switch_id}")).json()
-                if switch["state"] in ("done", "failed", "cancelled"):
-                    return switch
-                await asyncio.sleep(0.02)
+        deadline = asyncio.get_running_loop().time() + WAIT_SECONDS
+        while True:
+            switch: dict[str, Any] = (await self.client.get(f"{API}switches/{switch_id}")).json()
+            if switch["state"] in ("done", "failed", "cancelled"):
+                return switch
+            assert asyncio.get_running_loop().time() < deadline, switch
+            await asyncio.sleep(0.02)
 
     async def kernel(self, kernel_id: str) -> dict[str, Any]:
         answer = await self.client.get(f"{API}kernels/{kernel_id}")
