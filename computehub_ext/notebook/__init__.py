@@ -8,6 +8,7 @@
     wire          Jupyter's messages and sockets
     websocket     the browser's connections               relay      those of consoles and other direct clients
     code          silent code in a kernel                 state      what crosses over: preview, capture, restore
+    moves         what a move is asked for and goes through  successor    the kernel to come
     switch        the move, step by step                  switches   all of them, by id and key
     watch         orders of the control plane             saved      what a new server has to know
     handlers      switches and kernels over REST          wiring     into a Jupyter server and out of it

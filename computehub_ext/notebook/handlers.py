@@ -8,7 +8,7 @@ from computehub_ext.core.actor import Actor, Via
 from computehub_ext.core.errors import Forbidden, Invalid, NotFound
 from computehub_ext.core.web import ComputeHubHandler, authorized
 from computehub_ext.notebook.kernel import SwitchableKernelManager
-from computehub_ext.notebook.switch import SwitchRequest
+from computehub_ext.notebook.moves import SwitchRequest
 from computehub_ext.notebook.switches import Switches
 
 

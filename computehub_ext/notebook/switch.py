@@ -14,78 +14,29 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from enum import StrEnum
 from typing import Any, ClassVar
 
 from computehub_ext.core.actor import Actor
-from computehub_ext.core.errors import BackendError, ComputeHubError, Conflict, IllegalMove
+from computehub_ext.core.errors import BackendError, ComputeHubError, IllegalMove
 from computehub_ext.core.ids import new_id
 from computehub_ext.notebook.code import Line
-from computehub_ext.notebook.kernel import Staged, SwitchableKernelManager
-from computehub_ext.notebook.places import CpuPlace, LeasedPlace, Place
-from computehub_ext.notebook.state import Carrier, Keep, counting_on
+from computehub_ext.notebook.kernel import SwitchableKernelManager
+from computehub_ext.notebook.moves import (
+    ENDED,
+    LossNotAccepted,
+    SwitchRequest,
+    SwitchState,
+    SwitchUnderWay,
+    judge,
+)
+from computehub_ext.notebook.places import LeasedPlace, Place
+from computehub_ext.notebook.state import Carrier, counting_on
+from computehub_ext.notebook.successor import Successor
 
 log = logging.getLogger(__name__)
 
 WAY_BACK_SECONDS = 300.0
 """How long the kernel before the move is kept unless a cell completes on the new one before."""
-
-
-class SwitchState(StrEnum):
-    REQUESTED = "requested"
-    WAITING = "waiting"
-    CHECKING = "checking"
-    STARTING = "starting"
-    CAPTURING = "capturing"
-    RESTORING = "restoring"
-    VERIFYING = "verifying"
-    SWAPPING = "swapping"
-    DONE = "done"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-
-ENDED = (SwitchState.DONE, SwitchState.FAILED, SwitchState.CANCELLED)
-
-
-class LossNotAccepted(Conflict):
-    """Something can't come along, and nobody agreed to leave it; ``details`` name it."""
-
-    code = "loss_not_accepted"
-
-
-class SwitchUnderWay(Conflict):
-    code = "switch_under_way"
-
-
-@dataclass(frozen=True)
-class SwitchRequest:
-    """What was asked for, in the words of the API."""
-
-    target: str
-    model: str | None = None
-    count: int = 1
-    duration_seconds: int | None = None
-    max_rate_microcredits_per_hour: int | None = None
-    keep: Keep = "all"
-    strict: bool = False
-    accept_loss: bool = False
-    """Names that can't come along may stay behind."""
-    accept_problems: bool = False
-    """The other place may lack what the notebook uses: agreed to apart, because the names are known before, these not."""
-    booking_id: str | None = None
-    idle_timeout_seconds: int | None = None
-    display_id: str | None = None
-    approval_id: str | None = None
-
-
-@dataclass
-class _Prepared:
-    """The kernel that the notebook is to move to."""
-
-    place: Place
-    line: Line
-    staged: Staged | None = None
 
 
 @dataclass(eq=False)
@@ -124,7 +75,7 @@ class Switch:
 
     def __post_init__(self) -> None:
         self.parent: dict[str, Any] = self.kernel.traffic.last_cell
-        self._new: asyncio.Task[_Prepared] | None = None
+        self._new: asyncio.Task[Successor] | None = None
         self._manifest: dict[str, Any] | None = None
         self._ticket = ""
         self._restored: dict[str, Any] | None = None
@@ -246,7 +197,11 @@ class Switch:
             )
 
     async def _steps(self) -> None:
-        self._new = asyncio.ensure_future(self._prepare())
+        if self.to_gpu:
+            self.kernel.payer = self.actor.username
+        # Begun at once, beside the waiting.
+        lease_id = self.lease["id"] if self.to_gpu and self.lease is not None else None
+        self._new = asyncio.ensure_future(Successor.start(self.kernel, lease_id))
         self._new.add_done_callback(_seen)
         for state, message, step in self._plan():
             self._show(state, message)
@@ -283,41 +238,6 @@ class Switch:
 
     # -- steps ---------------------------------------------------------------------------------------------------------
 
-    async def _prepare(self) -> _Prepared:
-        """Start the new kernel, bring our code into it and connect everybody: begun at once, beside the waiting."""
-        provisioner = self.kernel.switchable
-        if self.to_gpu:
-            assert self.lease is not None
-            self.kernel.payer = self.actor.username
-            place: Place = await provisioner.new_leased_place(self.lease["id"])
-        else:
-            place = await provisioner.new_cpu_place()
-        new = _Prepared(place, Line(self.kernel.context, place.connection_info, self.kernel.session))
-        greeting = asyncio.ensure_future(self._greet(new))
-        staging = asyncio.ensure_future(self.kernel.stage(place, new.line))
-        try:
-            _, new.staged = await asyncio.gather(greeting, staging)
-        except BaseException:
-            greeting.cancel()
-            staging.cancel()
-            await asyncio.wait([greeting, staging])
-            if not staging.cancelled() and staging.exception() is None:
-                staging.result().close()
-            new.line.close()
-            await place.end()
-            raise
-        return new
-
-    async def _greet(self, new: _Prepared) -> None:
-        greeting = asyncio.ensure_future(self.kernel.kernels.greet(new.line))
-        try:
-            while not (await asyncio.wait({greeting}, timeout=1.0))[0]:
-                if await new.place.poll() is not None:  # it will never answer
-                    raise BackendError(new.place.died or "The new kernel ended before it was ready.")
-            greeting.result()
-        finally:
-            greeting.cancel()
-
     async def _wait(self) -> None:
         await self.kernel.traffic.until_idle()
         await self.kernel.greeted()
@@ -349,20 +269,7 @@ class Switch:
             "amount_microcredits": (self.lease or {}).get("held_microcredits"),
             "rate_microcredits_per_hour": (self.lease or {}).get("rate_microcredits_per_hour"),
         }
-        self._judge(self.preview["lost"], self._problems)
-
-    def _judge(self, lost: list[dict[str, Any]], problems: list[dict[str, str]]) -> None:
-        wanted = self.request
-        refused = lost if wanted.strict or not wanted.accept_loss else []
-        if not refused and (not problems or wanted.accept_problems):
-            return
-        if refused:
-            names = ", ".join(str(item["name"]) for item in lost[:5]) + (" …" if len(lost) > 5 else "")
-            said = f"These can't come along: {names}. Nothing was moved."
-        else:
-            said = " ".join(problem["message"] for problem in problems[:3])
-            said += " Nothing was moved; with `--yes` the notebook moves all the same."
-        raise LossNotAccepted(said, lost=lost, problems=problems)
+        judge(self.request, self.preview["lost"], self._problems)
 
     async def _capture(self) -> None:
         assert self._new is not None
@@ -374,7 +281,7 @@ class Switch:
         self._ticket = granted["ticket"]
         python = getattr(new.place, "python_version", None)
         self._manifest = await self._carrier.offer(self._line, self.request.keep, self._ticket, python or None)
-        self._judge(self._manifest.get("lost", []), [])
+        judge(self.request, self._manifest.get("lost", []), [])
 
     async def _restore(self) -> None:
         assert self._new is not None
@@ -492,12 +399,7 @@ class Switch:
             self._new.cancel()
             await asyncio.wait({self._new})
             if not self._new.cancelled() and self._new.exception() is None:
-                new = self._new.result()
-                if new.staged is not None:
-                    new.staged.close()
-                new.line.close()
-                if isinstance(new.place, CpuPlace):
-                    await new.place.end()
+                await self._new.result().discard()
         if self.to_gpu and self.lease is not None:
             why = "cancelled" if state is SwitchState.CANCELLED else "start_failed"
             try:
@@ -519,6 +421,3 @@ def _seen(task: asyncio.Future[Any]) -> None:
 
 def _moment(at: datetime) -> str:
     return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-__all__ = ["ENDED", "LossNotAccepted", "Switch", "SwitchRequest", "SwitchState", "SwitchUnderWay"]

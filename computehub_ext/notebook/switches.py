@@ -13,7 +13,8 @@ from computehub_ext.core.actor import Actor, Via
 from computehub_ext.core.errors import Conflict, Forbidden, IdempotencyMismatch, IllegalMove, Invalid, NotFound
 from computehub_ext.core.replayed import Replayed
 from computehub_ext.notebook.kernel import SwitchableKernelManager
-from computehub_ext.notebook.switch import Switch, SwitchRequest
+from computehub_ext.notebook.moves import SwitchRequest
+from computehub_ext.notebook.switch import Switch
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,8 @@ from computehub_ext.core.actor import Actor, Via
 from computehub_ext.core.errors import ComputeHubError
 from computehub_ext.core.ids import new_id
 from computehub_ext.notebook.kernel import SwitchableKernelManager
-from computehub_ext.notebook.switch import Switch, SwitchRequest
+from computehub_ext.notebook.moves import SwitchRequest
+from computehub_ext.notebook.switch import Switch
 
 log = logging.getLogger(__name__)
 

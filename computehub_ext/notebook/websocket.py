@@ -72,6 +72,9 @@ class GatedConnection(ZMQChannelsWebsocketConnection):
             nudged: asyncio.Future[None] = super().nudge()
             return nudged
         self.traffic.connections.add(self)
+        # A cell's answer is several small messages. Held back until the browser has confirmed the one before, as is a
+        # socket's default, they take up to 40 ms.
+        self.websocket_handler.set_nodelay(True)
         return asyncio.ensure_future(self._subscribed())
 
     async def _subscribed(self) -> None:

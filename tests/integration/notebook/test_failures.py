@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from computehub_ext.core.errors import NoCapacity, Refused
-from computehub_ext.notebook.switch import Switch, SwitchState
+from computehub_ext.notebook.moves import SwitchState
+from computehub_ext.notebook.switch import Switch
 from tests.support.fakeplane import FakePlane
 from tests.support.notebooks import Browser, Rest
 

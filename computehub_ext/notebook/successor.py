@@ -1,0 +1,66 @@
+"""The kernel that a notebook is to move to: started, greeted and connected beside the one in place."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from computehub_ext.core.errors import BackendError
+from computehub_ext.notebook.code import Line
+from computehub_ext.notebook.kernel import Staged, SwitchableKernelManager
+from computehub_ext.notebook.places import CpuPlace, Place
+
+
+@dataclass
+class Successor:
+    """``staged`` holds everybody's connections to it until the swap takes them over."""
+
+    place: Place
+    line: Line
+    staged: Staged | None = None
+
+    @classmethod
+    async def start(cls, kernel: SwitchableKernelManager, lease_id: str | None) -> Successor:
+        """Start a kernel on the lease, or here without one, bring our code into it and connect everybody.
+
+        A failure leaves nothing of it running.
+        """
+        provisioner = kernel.switchable
+        place: Place
+        if lease_id is not None:
+            place = await provisioner.new_leased_place(lease_id)
+        else:
+            place = await provisioner.new_cpu_place()
+        new = cls(place, Line(kernel.context, place.connection_info, kernel.session))
+        greeting = asyncio.ensure_future(new._greet(kernel))
+        staging = asyncio.ensure_future(kernel.stage(place, new.line))
+        try:
+            _, new.staged = await asyncio.gather(greeting, staging)
+        except BaseException:
+            greeting.cancel()
+            staging.cancel()
+            await asyncio.wait([greeting, staging])
+            if not staging.cancelled() and staging.exception() is None:
+                staging.result().close()
+            new.line.close()
+            await place.end()
+            raise
+        return new
+
+    async def _greet(self, kernel: SwitchableKernelManager) -> None:
+        greeting = asyncio.ensure_future(kernel.kernels.greet(self.line))
+        try:
+            while not (await asyncio.wait({greeting}, timeout=1.0))[0]:
+                if await self.place.poll() is not None:  # it will never answer
+                    raise BackendError(self.place.died or "The new kernel ended before it was ready.")
+            greeting.result()
+        finally:
+            greeting.cancel()
+
+    async def discard(self) -> None:
+        """It is not needed: disconnect, and end it unless its lease does that."""
+        if self.staged is not None:
+            self.staged.close()
+        self.line.close()
+        if isinstance(self.place, CpuPlace):
+            await self.place.end()
