@@ -233,18 +233,22 @@ class SwitchableKernelManager(ServerKernelManager):
         if self.has_left:
             return
         self.has_left = True
-        if self._greeting is not None:
-            self._greeting.cancel()
         await self.drop_way_back()
-        if self.line is not None:
-            self.line.close()
-        if self.relay is not None:
-            self.relay.close()
+        self.disconnect()
         for connection in list(self.traffic.connections):
             connection.forget_old()
         if isinstance(self.place, CpuPlace):
             await self.place.end()
         await self.kernels.kernel_left(self)
+
+    def disconnect(self) -> None:
+        """Close the server's own connections to the kernel, and the ports for direct clients."""
+        if self._greeting is not None:
+            self._greeting.cancel()
+        if self.line is not None:
+            self.line.close()
+        if self.relay is not None:
+            self.relay.close()
 
     async def drop_way_back(self) -> None:
         """End the kernel that was kept to go back to."""

@@ -8,7 +8,7 @@ import os
 import secrets
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from jupyter_client.session import Session
 from jupyter_server import CallContext
@@ -23,10 +23,10 @@ from computehub_ext.core.actor import Actor, Via
 from computehub_ext.core.errors import ComputeHubError
 from computehub_ext.notebook import wire
 from computehub_ext.notebook.kernel import SwitchableKernelManager
-from computehub_ext.notebook.places import CpuPlace, LeasedPlace, Place
-from computehub_ext.notebook.provisioner import SwitchProvisioner
+from computehub_ext.notebook.places import LeasedPlace
 from computehub_ext.notebook.saved import SavedKernels, state_dir_of
 from computehub_ext.notebook.state import Carrier, greeting
+from computehub_ext.notebook.survival import Survival
 from computehub_ext.notebook.traffic import reading
 from computehub_ext.notebook.watch import Watch
 from computehub_ext.notebook.websocket import close_all
@@ -67,7 +67,7 @@ class ComputeHubKernelManager(AsyncMappingKernelManager):
         super().__init__(**kwargs)
         self._token_hashes: dict[str, str] = {}
         self._background: set[asyncio.Task[Any]] = set()
-        self.saved = SavedKernels(Path(self.state_dir))
+        self.survival = Survival(self, SavedKernels(Path(self.state_dir)))
         self.carrier = Carrier(Path(self.state_dir) / "transfers")
 
     def __bool__(self) -> bool:
@@ -87,11 +87,11 @@ class ComputeHubKernelManager(AsyncMappingKernelManager):
             if getattr(kernel, "lease_id", None) is None or not isinstance(kernel.place, LeasedPlace):
                 continue
             lease_id = kernel.lease_id
-            await self._let_go(kernel_id, kernel)
+            await self.survival.let_go(kernel)
             if end_leases:
-                self.saved.drop(kernel_id)
+                self.survival.forget(kernel_id)
                 await self.released(lease_id, "server_stopped")
-        self.saved.close()
+        self.survival.close()
 
     # -- kernels' tokens -----------------------------------------------------------------------------------------------
 
@@ -106,7 +106,14 @@ class ComputeHubKernelManager(AsyncMappingKernelManager):
             return None
         return Actor(person.username, person.display_name, Via.KERNEL, kernel_id=kernel_id, is_admin=False)
 
-    def _kernel_env(self, kernel_id: str, env: dict[str, str] | None) -> dict[str, str]:
+    def hashes_of(self, kernel_id: str) -> list[str]:
+        """Hashes of the tokens that this kernel was given; the tokens themselves are nowhere but in its environment."""
+        return [token_hash for token_hash, owner in self._token_hashes.items() if owner == kernel_id]
+
+    def know_tokens(self, kernel_id: str, token_hashes: list[str]) -> None:
+        self._token_hashes.update(dict.fromkeys(token_hashes, kernel_id))
+
+    def kernel_env(self, kernel_id: str, env: dict[str, str] | None) -> dict[str, str]:
         token = TOKEN_PREFIX + secrets.token_urlsafe(32)
         self._token_hashes[_hashed(token)] = kernel_id
         return {
@@ -125,7 +132,7 @@ class ComputeHubKernelManager(AsyncMappingKernelManager):
     async def _async_start_kernel(self, *, kernel_id: str | None = None, path: Any = None, **kwargs: Any) -> str:
         if kernel_id is None or kernel_id not in self:
             kernel_id = kernel_id or self.new_kernel_id()
-            kwargs["env"] = self._kernel_env(kernel_id, kwargs.get("env"))
+            kwargs["env"] = self.kernel_env(kernel_id, kwargs.get("env"))
         try:
             return await super()._async_start_kernel(kernel_id=kernel_id, path=path, **kwargs)
         except ComputeHubError as error:
@@ -167,7 +174,7 @@ class ComputeHubKernelManager(AsyncMappingKernelManager):
             await self.released(lease_id, "kernel_shut_down")
 
     def _forget(self, kernel: SwitchableKernelManager) -> None:
-        self.saved.drop(kernel.kernel_id)
+        self.survival.forget(kernel.kernel_id)
         self._token_hashes = {h: owner for h, owner in self._token_hashes.items() if owner != kernel.kernel_id}
 
     async def released(self, lease_id: str, reason: str, message: str | None = None) -> dict[str, Any] | None:
@@ -184,7 +191,7 @@ class ComputeHubKernelManager(AsyncMappingKernelManager):
         lease_id, kernel.lease_id = kernel.lease_id, None
         if lease_id is None:
             return False
-        self.saved.drop(kernel.kernel_id)
+        self.survival.forget(kernel.kernel_id)
         lease = await self.released(lease_id, "kernel_died", reason)
         cost = _cost_in_words(lease)
         way_back, kernel.way_back = kernel.way_back, None
@@ -261,7 +268,7 @@ class ComputeHubKernelManager(AsyncMappingKernelManager):
             close_all({"iopub": old})
         if kernel.traffic is not None:
             kernel.execution_state = "idle" if activity is not None else "starting"
-        self._save(kernel)
+        self.survival.save(kernel)
         if kernel.lease_id is not None and self.watch is not None:
             self.watch.start()
 
@@ -292,95 +299,7 @@ class ComputeHubKernelManager(AsyncMappingKernelManager):
         task.add_done_callback(self._background.discard)
         return task
 
-    # -- survival ------------------------------------------------------------------------------------------------------
-
-    def _save(self, kernel: SwitchableKernelManager) -> None:
-        place = kernel.place
-        if not isinstance(place, LeasedPlace):
-            self.saved.drop(kernel.kernel_id)
-            return
-        arguments = kernel.launch_arguments
-        executor = kernel.traffic.executor or kernel.traffic.starter
-        self.saved.put(
-            kernel.kernel_id,
-            {
-                "kernel_name": kernel.kernel_name,
-                "lease_id": place.lease_id,
-                "placement_id": place.placement_id,
-                "python_version": place.python_version,
-                "connection_info": place.connection_info,
-                "key": kernel.session.key.decode(),
-                "relay_ports": kernel.relay.ports,
-                "cwd": str(arguments.get("cwd") or os.getcwd()),
-                "session_name": arguments.get("env", {}).get("JPY_SESSION_NAME", ""),
-                "token_hashes": [h for h, owner in self._token_hashes.items() if owner == kernel.kernel_id],
-                "payer": kernel.payer,
-                "person": executor and {"username": executor.username, "display_name": executor.display_name},
-            },
-        )
-
-    def remember(self) -> list[SwitchableKernelManager]:
-        """Take up the leased kernels of the server before: before any request, or their sessions would be dropped."""
-        if not self.saved.open():
-            return []
-        found = []
-        for kernel_id, saved in self.saved.load().items():
-            try:
-                found.append(self._remembered(kernel_id, saved))
-            except Exception:
-                self.log.exception("kernel %s can't be taken up; its lease is left to the control plane", kernel_id)
-        return found
-
-    def _remembered(self, kernel_id: str, saved: dict[str, Any]) -> SwitchableKernelManager:
-        made, _, _ = self.pre_start_kernel(saved["kernel_name"], {"kernel_id": kernel_id})
-        kernel = cast(SwitchableKernelManager, made)
-        kernel.kernel_id = kernel_id
-        kernel.session.key = saved["key"].encode()
-        kernel._attempted_start = True
-        self._token_hashes.update(dict.fromkeys(saved["token_hashes"], kernel_id))
-        env = self._kernel_env(kernel_id, None)
-        env["JPY_SESSION_NAME"] = saved["session_name"]
-        arguments: dict[str, Any] = {"env": env, "cwd": saved["cwd"]}
-        kernel._launch_args = arguments
-        provisioner = SwitchProvisioner(kernel_id=kernel_id, kernel_spec=kernel.kernel_spec, parent=kernel)
-        kernel.adopt(provisioner)
-        if saved.get("person"):
-            kernel.traffic.starter = Actor(via=Via.TOKEN, **saved["person"])
-        kernel.lease_id, kernel.payer = saved["lease_id"], saved["payer"]
-        provisioner.place = LeasedPlace(
-            None, saved["lease_id"], saved["placement_id"], saved["connection_info"], saved["python_version"]
-        )
-        kernel.execution_state, kernel.reason, kernel.last_activity = "starting", "", utcnow()
-        self._kernels[kernel_id] = kernel
-        self._kernel_connections[kernel_id] = 0
-        kernel.remembered_ports = saved["relay_ports"]
-        return kernel
-
-    async def take_up(self, kernel: SwitchableKernelManager) -> None:
-        """Connect to a kernel that was remembered, if it still runs."""
-        place, kernel_id = kernel.place, kernel.kernel_id
-        assert isinstance(place, LeasedPlace)
-        place.plane = self.plane
-        if await place.poll() is not None:
-            self.log.warning("the leased kernel %s ended while the server was away: %s", kernel_id, place.died)
-            self.remove_kernel(kernel_id)
-            self._kernel_connections.pop(kernel_id, None)
-            self._forget(kernel)
-            await self.released(place.lease_id, "kernel_died", place.died)
-            kernel.ready.set_exception(web.HTTPError(404, "The kernel ended while the server was away."))
-            kernel.ready.exception()
-            return
-        environment = kernel.launch_arguments.get("env", {})
-        kernel.open_relay(jupyter_session=environment.get("JPY_SESSION_NAME", ""), ports=kernel.remembered_ports)
-        kernel.switchable.connection_info = kernel.get_connection_info()
-        kernel.place_changed()
-        kernel.start_restarter()
-        kernel._connect_control_socket()
-        kernel.ready.set_result(None)
-        await self._finish_kernel_start(kernel_id)
-        if not self._initialized_culler:
-            self.initialize_culler()
-        self.log.info("Found the leased kernel %s again", kernel_id)
+    # -- the end -------------------------------------------------------------------------------------------------------
 
     async def shutdown_all(self, now: bool = False) -> None:  # type: ignore[override]
         await super()._async_shutdown_all(now=now)
@@ -390,24 +309,7 @@ class ComputeHubKernelManager(AsyncMappingKernelManager):
             task.cancel()
         if self.watch is not None:
             await self.watch.stop()
-        self.saved.close()
-
-    async def _let_go(self, kernel_id: str, kernel: SwitchableKernelManager) -> None:
-        if kernel.switch is not None:
-            await kernel.switch.stop("The server was stopped.")
-        kernel.stop_restarter()
-        self.stop_watching_activity(kernel_id)
-        self.stop_buffering(kernel_id)
-        await kernel.drop_way_back()
-        if kernel._greeting is not None:
-            kernel._greeting.cancel()
-        if kernel.line is not None:
-            kernel.line.close()
-        if kernel.relay is not None:
-            kernel.relay.close()
-        kernel._close_control_socket()
-        kernel.cleanup_connection_file()
-        self._kernels.pop(kernel_id, None)
+        self.survival.close()
 
 
 def _hashed(token: str) -> str:
@@ -424,6 +326,3 @@ def _cost_in_words(lease: dict[str, Any] | None) -> str:
     if lease is None:
         return ""
     return f" after {in_credits(int(lease.get('cost_microcredits') or 0), 4)} credits"
-
-
-__all__ = ["ComputeHubKernelManager", "CpuPlace", "Place", "SwitchableKernelManager"]

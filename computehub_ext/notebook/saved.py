@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,9 @@ class SavedKernels:
         self._folder = folder
         self._path = folder / "kernels.json"
         self._lock: Any = None
+        self._kernels: dict[str, dict[str, Any]] = {}
+        # One thread: the files are written in the order of the changes, and the event loop waits for no disk.
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="computehub-saved")
 
     def open(self) -> bool:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -44,16 +48,27 @@ class SavedKernels:
             self._lock = None
             log.warning("another server works in this folder: kernels leased here will not survive this server")
             return False
+        self._kernels = self._read()
         return True
 
     def close(self) -> None:
+        self._writer.shutdown()
         if self._lock is not None:
             self._lock.close()
             self._lock = None
 
     def load(self) -> dict[str, dict[str, Any]]:
-        if self._lock is None:
-            return {}
+        return dict(self._kernels)
+
+    def put(self, kernel_id: str, kernel: dict[str, Any]) -> None:
+        self._kernels[kernel_id] = kernel
+        self._write_soon()
+
+    def drop(self, kernel_id: str) -> None:
+        if self._kernels.pop(kernel_id, None) is not None:
+            self._write_soon()
+
+    def _read(self) -> dict[str, dict[str, Any]]:
         try:
             saved = json.loads(self._path.read_text())
         except FileNotFoundError:
@@ -63,24 +78,17 @@ class SavedKernels:
             return {}
         return dict(saved.get("kernels", {})) if saved.get("format") == FORMAT else {}
 
-    def put(self, kernel_id: str, kernel: dict[str, Any]) -> None:
-        self._change(kernel_id, kernel)
+    def _write_soon(self) -> None:
+        if self._lock is not None:
+            self._writer.submit(self._write, json.dumps({"format": FORMAT, "kernels": self._kernels}))
 
-    def drop(self, kernel_id: str) -> None:
-        self._change(kernel_id, None)
-
-    def _change(self, kernel_id: str, kernel: dict[str, Any] | None) -> None:
-        if self._lock is None:
-            return
-        kernels = self.load()
-        if kernel is None and kernel_id not in kernels:
-            return
-        kernels.pop(kernel_id, None)
-        if kernel is not None:
-            kernels[kernel_id] = kernel
+    def _write(self, text: str) -> None:
         new = self._path.with_suffix(".new")
-        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            json.dump({"format": FORMAT, "kernels": kernels}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(new, self._path)
+        try:
+            with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(new, self._path)
+        except OSError:
+            log.exception("%s can't be written: leased kernels will not survive this server", self._path)

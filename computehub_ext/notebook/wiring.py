@@ -76,8 +76,8 @@ def setup(serverapp: Any, plane: Any) -> None:
     settings["computehub_kernel_actor"] = manager.kernel_actor
     manager.join(plane, switches)
     _add_routes(serverapp.web_app, [route(serverapp.base_url, handler) for handler in HANDLERS])
-    for kernel in manager.remember():
-        serverapp.io_loop.add_callback(manager.take_up, kernel)
+    for kernel in manager.survival.remember():
+        serverapp.io_loop.add_callback(manager.survival.take_up, kernel)
 
 
 def _add_routes(web_app: Any, routes: list[Any]) -> None:

@@ -88,12 +88,13 @@ async def test_what_one_pays_for_the_other_neither_sees_nor_moves(
     assert (await alice.switched("cpu", kernel_id, keep="none"))["state"] == "done"
 
 
-async def test_a_key_of_one_is_not_the_others(
-    server: JupyterServer, plane: FakePlane, people: dict[str, Rest]
-) -> None:
+async def test_a_key_of_one_is_not_the_others(server: JupyterServer, plane: FakePlane, people: dict[str, Rest]) -> None:
     kernels = [await rest.start_kernel(name="python3") for rest in people.values()]
     answers = await asyncio.gather(
-        *(rest.switch("gpu", kernel, keep="none", key="1") for rest, kernel in zip(people.values(), kernels, strict=True))
+        *(
+            rest.switch("gpu", kernel, keep="none", key="1")
+            for rest, kernel in zip(people.values(), kernels, strict=True)
+        )
     )
     assert [answer.status_code for answer in answers] == [202, 202]
     for rest, answer in zip(people.values(), answers, strict=True):

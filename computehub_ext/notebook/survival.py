@@ -1,0 +1,136 @@
+"""Leased kernels outlive their server: what is written down of them, and how a new server takes them up again."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, cast
+
+from jupyter_server._tz import utcnow
+from tornado import web
+
+from computehub_ext.core.actor import Actor, Via
+from computehub_ext.notebook.kernel import SwitchableKernelManager
+from computehub_ext.notebook.places import LeasedPlace
+from computehub_ext.notebook.provisioner import SwitchProvisioner
+from computehub_ext.notebook.saved import SavedKernels
+
+
+class Survival:
+    """Saves, finds and lets go of the leased kernels of one manager.
+
+    Parameters
+    ----------
+    manager:
+        The server's :class:`~computehub_ext.notebook.kernels.ComputeHubKernelManager`.
+    """
+
+    def __init__(self, manager: Any, saved: SavedKernels) -> None:
+        self._manager, self._saved = manager, saved
+
+    def save(self, kernel: SwitchableKernelManager) -> None:
+        """Write down what it takes to find a leased kernel again; forget one that is here."""
+        place = kernel.place
+        if not isinstance(place, LeasedPlace):
+            self.forget(kernel.kernel_id)
+            return
+        arguments = kernel.launch_arguments
+        person = kernel.traffic.executor or kernel.traffic.starter
+        self._saved.put(
+            kernel.kernel_id,
+            {
+                "kernel_name": kernel.kernel_name,
+                "lease_id": place.lease_id,
+                "placement_id": place.placement_id,
+                "python_version": place.python_version,
+                "connection_info": place.connection_info,
+                "key": kernel.session.key.decode(),
+                "relay_ports": kernel.relay.ports,
+                "cwd": str(arguments.get("cwd") or os.getcwd()),
+                "session_name": arguments.get("env", {}).get("JPY_SESSION_NAME", ""),
+                "token_hashes": self._manager.hashes_of(kernel.kernel_id),
+                "payer": kernel.payer,
+                "person": person and {"username": person.username, "display_name": person.display_name},
+            },
+        )
+
+    def forget(self, kernel_id: str) -> None:
+        self._saved.drop(kernel_id)
+
+    def close(self) -> None:
+        self._saved.close()
+
+    def remember(self) -> list[SwitchableKernelManager]:
+        """List the kernels of the server before: before any request, or their sessions would be dropped as stale."""
+        if not self._saved.open():
+            return []
+        found = []
+        for kernel_id, saved in self._saved.load().items():
+            try:
+                found.append(self._remembered(kernel_id, saved))
+            except Exception:
+                self._manager.log.exception("kernel %s can't be taken up; its lease ends unpaid", kernel_id)
+        return found
+
+    def _remembered(self, kernel_id: str, saved: dict[str, Any]) -> SwitchableKernelManager:
+        manager = self._manager
+        kernel = cast(
+            SwitchableKernelManager, manager.pre_start_kernel(saved["kernel_name"], {"kernel_id": kernel_id})[0]
+        )
+        kernel.kernel_id = kernel_id
+        kernel.session.key = saved["key"].encode()
+        kernel._attempted_start = True
+        manager.know_tokens(kernel_id, saved["token_hashes"])
+        environment = {**manager.kernel_env(kernel_id, None), "JPY_SESSION_NAME": saved["session_name"]}
+        arguments: dict[str, Any] = {"env": environment, "cwd": saved["cwd"]}
+        kernel._launch_args = arguments
+        provisioner = SwitchProvisioner(kernel_id=kernel_id, kernel_spec=kernel.kernel_spec, parent=kernel)
+        kernel.adopt(provisioner)
+        if saved.get("person"):
+            kernel.traffic.starter = Actor(via=Via.TOKEN, **saved["person"])
+        kernel.lease_id, kernel.payer = saved["lease_id"], saved["payer"]
+        provisioner.place = LeasedPlace(
+            manager.plane, saved["lease_id"], saved["placement_id"], saved["connection_info"], saved["python_version"]
+        )
+        kernel.execution_state, kernel.reason, kernel.last_activity = "starting", "", utcnow()
+        kernel.remembered_ports = saved["relay_ports"]
+        manager._kernels[kernel_id] = kernel
+        manager._kernel_connections[kernel_id] = 0
+        return kernel
+
+    async def take_up(self, kernel: SwitchableKernelManager) -> None:
+        """Connect to a kernel that was remembered, if it still runs."""
+        manager, place, kernel_id = self._manager, kernel.place, kernel.kernel_id
+        assert isinstance(place, LeasedPlace)
+        if await place.poll() is not None:
+            manager.log.warning("the leased kernel %s ended while the server was away: %s", kernel_id, place.died)
+            kernel.lease_id = None
+            manager.remove_kernel(kernel_id)
+            manager._kernel_connections.pop(kernel_id, None)
+            await manager.released(place.lease_id, "kernel_died", place.died)
+            kernel.ready.set_exception(web.HTTPError(404, "The kernel ended while the server was away."))
+            kernel.ready.exception()
+            return
+        environment = kernel.launch_arguments.get("env", {})
+        kernel.open_relay(jupyter_session=environment.get("JPY_SESSION_NAME", ""), ports=kernel.remembered_ports)
+        kernel.switchable.connection_info = kernel.get_connection_info()
+        kernel.place_changed()
+        kernel.start_restarter()
+        kernel._connect_control_socket()
+        kernel.ready.set_result(None)
+        await manager._finish_kernel_start(kernel_id)
+        if not manager._initialized_culler:
+            manager.initialize_culler()
+        manager.log.info("Found the leased kernel %s again", kernel_id)
+
+    async def let_go(self, kernel: SwitchableKernelManager) -> None:
+        """Leave a leased kernel running, for a server after this one."""
+        if kernel.switch is not None:
+            await kernel.switch.stop("The server was stopped.")
+        kernel.stop_restarter()
+        self._manager.stop_watching_activity(kernel.kernel_id)
+        self._manager.stop_buffering(kernel.kernel_id)
+        await kernel.drop_way_back()
+        kernel.disconnect()
+        kernel._close_control_socket()
+        kernel.cleanup_connection_file()
+        self._manager._kernels.pop(kernel.kernel_id, None)
