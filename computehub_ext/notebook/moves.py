@@ -37,6 +37,12 @@ class SwitchUnderWay(Conflict):
     code = "switch_under_way"
 
 
+class CellGoesOn(Conflict):
+    """The cell that ran when the move was asked for did not end in time."""
+
+    code = "cell_goes_on"
+
+
 @dataclass(frozen=True)
 class SwitchRequest:
     """What was asked for, in the words of the API."""

@@ -17,12 +17,13 @@ from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 from computehub_ext.core.actor import Actor
-from computehub_ext.core.errors import BackendError, ComputeHubError, IllegalMove
+from computehub_ext.core.errors import BackendError, ComputeHubError, Conflict, IllegalMove
 from computehub_ext.core.ids import new_id
 from computehub_ext.notebook.code import Line
 from computehub_ext.notebook.kernel import SwitchableKernelManager
 from computehub_ext.notebook.moves import (
     ENDED,
+    CellGoesOn,
     LossNotAccepted,
     SwitchRequest,
     SwitchState,
@@ -35,6 +36,8 @@ from computehub_ext.notebook.successor import Successor
 
 log = logging.getLogger(__name__)
 
+WAIT_SECONDS_MAX = 240.0
+"""How long a device is kept, and not billed, for a notebook whose running cell does not end."""
 WAY_BACK_SECONDS = 300.0
 """How long the kernel before the move is kept unless a cell completes on the new one before."""
 
@@ -134,6 +137,10 @@ class Switch:
         except BaseException:
             self.kernel.switch = None
             raise
+        if self._giving_up is not None:
+            self.kernel.switch = None
+            await self._close_lease(self._giving_up[0], "cancelled")
+            raise Conflict(self._giving_up[0])
         self.kernel.traffic.hold_cells()
         self._task = self.kernel.kernels.in_background(self._run())
 
@@ -167,19 +174,19 @@ class Switch:
         cancelled:
             Whether somebody wanted it so; otherwise it failed.
         """
-        if self._task is None or self.ended:
+        if self.ended:
             return
         if self.state is not SwitchState.SWAPPING:
-            self._giving_up = (reason, cancelled)
-            self._task.cancel()
+            self._giving_up = (reason, cancelled)  # one that only begins looks at this when it has its lease
+            if self._task is not None:
+                self._task.cancel()
         await self.finished()
 
     def cancel_now(self) -> None:
         """Cancel for the API, which wants to hear when it is too late."""
-        if self.state is SwitchState.SWAPPING or self.ended:
+        if self.state is SwitchState.SWAPPING or self.ended or self._task is None:
             raise IllegalMove(f"The switch is {self.state} and can't be cancelled any more.", state=str(self.state))
         self._giving_up = ("Cancelled.", True)
-        assert self._task is not None
         self._task.cancel()
 
     async def _run(self) -> None:
@@ -239,7 +246,14 @@ class Switch:
     # -- steps ---------------------------------------------------------------------------------------------------------
 
     async def _wait(self) -> None:
-        await self.kernel.traffic.until_idle()
+        try:
+            async with asyncio.timeout(WAIT_SECONDS_MAX if self.to_gpu else None):
+                await self.kernel.traffic.until_idle()
+        except TimeoutError:
+            raise CellGoesOn(
+                f"The running cell did not end within {WAIT_SECONDS_MAX / 60:.0f} minutes, so the GPU was given back; "
+                "nothing was charged. Ask again when it is done."
+            ) from None
         await self.kernel.greeted()
         self.kernel.traffic.shut()
 
@@ -335,6 +349,7 @@ class Switch:
             self.kernel.way_back = before
             self.kernel.way_back_keeper = kernels.in_background(self._keep_way_back(before))
         else:
+            kernels.in_background(self.kernel.drop_way_back())
             kernels.in_background(self._leave(before))
 
     async def _keep_way_back(self, before: Place) -> None:
@@ -380,12 +395,7 @@ class Switch:
         self.error = {"message": reason, "code": code, "details": details}
         traffic = self.kernel.traffic
         self._show(state, reason)
-        traffic.refuse(
-            "NotMoved",
-            f"{reason} This cell was not run."
-            if code != "cancelled"
-            else f"{reason} The notebook did not move, and this cell was not run.",
-        )
+        traffic.refuse("NotMoved", f"{reason} This cell was not run.")
         self.kernel.switch = None
         traffic.open()
         await self._clean_up(state, reason)
@@ -400,13 +410,17 @@ class Switch:
             await asyncio.wait({self._new})
             if not self._new.cancelled() and self._new.exception() is None:
                 await self._new.result().discard()
-        if self.to_gpu and self.lease is not None:
-            why = "cancelled" if state is SwitchState.CANCELLED else "start_failed"
-            try:
-                self.lease = await self.kernel.plane.lease_failed(lease_id=self.lease["id"], reason=why, message=reason)
-            except ComputeHubError as error:
-                # Unrenewed it ends by itself, and the control plane settles it with nothing charged.
-                log.warning("lease %s of failed switch %s could not be closed: %s", self.lease["id"], self.id, error)
+        if self.to_gpu:
+            await self._close_lease(reason, "cancelled" if state is SwitchState.CANCELLED else "start_failed")
+
+    async def _close_lease(self, message: str, reason: str) -> None:
+        if self.lease is None or not self.to_gpu:
+            return
+        try:
+            self.lease = await self.kernel.plane.lease_failed(lease_id=self.lease["id"], reason=reason, message=message)
+        except ComputeHubError as error:
+            # Unrenewed it ends by itself, and the control plane settles it with nothing charged.
+            log.warning("lease %s of failed switch %s could not be closed: %s", self.lease["id"], self.id, error)
 
 
 def _named(item: Any) -> dict[str, Any]:

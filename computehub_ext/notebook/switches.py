@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from computehub_ext.core.actor import Actor, Via
-from computehub_ext.core.errors import Conflict, Forbidden, IdempotencyMismatch, IllegalMove, Invalid, NotFound
+from computehub_ext.core.errors import Forbidden, IdempotencyMismatch, IllegalMove, Invalid, NotFound
 from computehub_ext.core.replayed import Replayed
 from computehub_ext.notebook.kernel import SwitchableKernelManager
 from computehub_ext.notebook.moves import SwitchRequest
@@ -83,18 +83,19 @@ class Switches:
             log.debug("strict wins over accept_loss")
 
     def changed(self, switch: Switch) -> None:
+        """Draw the switch's card anew. What goes wrong in drawing must not stop a move."""
         from computehub_ext.kernel import card
 
-        bundle = card.render(switch.as_json(), switch.lease)
-        switch.kernel.traffic.show(switch.display_id, bundle, switch.parent)
-        for listener in self.listeners:
-            listener(switch)
+        try:
+            bundle = card.render(switch.as_json(), switch.lease)
+            switch.kernel.traffic.show(switch.display_id, bundle, switch.parent)
+            for listener in self.listeners:
+                listener(switch)
+        except Exception:
+            log.exception("the card of switch %s could not be drawn", switch.id)
 
 
 def _may_see(actor: Actor, switch: Switch) -> bool:
     if actor.via is Via.KERNEL and actor.kernel_id != switch.kernel.kernel_id:
         return False
     return actor.is_admin or actor.username == switch.actor.username
-
-
-__all__ = ["Conflict", "Switches"]

@@ -11,6 +11,7 @@ from computehub_ext.core.errors import NoCapacity, Refused
 from computehub_ext.notebook.moves import SwitchState
 from computehub_ext.notebook.switch import Switch
 from tests.support.fakeplane import FakePlane
+from tests.support.jupyter import JupyterServer
 from tests.support.notebooks import Browser, Rest
 
 WHERE = "import os; print(os.environ.get('COMPUTEHUB_TEST_PLACEMENT', 'cpu'))"
@@ -145,6 +146,45 @@ async def test_interrupting_the_kernel_cancels_the_move(
     assert running.text == "stopped\n"
     assert waiting.errors[0][0] == "NotMoved"
     assert (await browser.ran(WHERE)).text == "cpu\n"
+
+
+async def test_a_cell_that_never_ends_does_not_keep_a_gpu_waiting(
+    plane: FakePlane, rest: Rest, browser: Browser, kernel_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("computehub_ext.notebook.switch.WAIT_SECONDS_MAX", 0.6)
+    running = browser.run("import time\nprint('begun', flush=True)\ntime.sleep(3); print('done')")
+    await browser.until(lambda: running.text)
+    switch = await rest.switched("gpu", kernel_id)
+    assert (switch["state"], switch["error"]["code"]) == ("failed", "cell_goes_on")
+    await browser.done(running)
+    assert running.text == "begun\ndone\n"
+    assert (await browser.ran(WHERE)).text == "cpu\n"
+    (lease,) = plane.leases.values()
+    assert lease["end_reason"] == "start_failed"
+
+
+async def test_a_kernel_that_is_shut_down_while_its_lease_is_taken_leaves_no_lease(
+    steps: type[Switch], server: JupyterServer, plane: FakePlane, rest: Rest, browser: Browser, kernel_id: str
+) -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    async def hold(switch: Switch, state: SwitchState) -> None:
+        if state == "requested":
+            loop.call_soon_threadsafe(begun.set)
+            while not go_on.is_set():
+                await asyncio.sleep(0.01)
+
+    steps.before_step = hold  # type: ignore[assignment]
+    asked = asyncio.ensure_future(rest.switch("gpu", kernel_id))
+    await begun.wait()
+    assert (await rest.client.delete(f"api/kernels/{kernel_id}")).status_code == 204
+    go_on.set()
+    answer = await asked
+    assert (answer.status_code, answer.json()["message"]) == (409, "The kernel was shut down.")
+    (lease,) = plane.leases.values()
+    assert (lease["state"], lease["end_reason"]) == ("closed", "cancelled")
+    assert plane.running() == []
 
 
 async def test_a_way_back_that_fails_leaves_the_notebook_on_its_lease(
