@@ -67,7 +67,8 @@ class ComputeHubKernelManager(AsyncMappingKernelManager):
         super().__init__(**kwargs)
         self._token_hashes: dict[str, str] = {}
         self._background: set[asyncio.Task[Any]] = set()
-        self.survival = Survival(self, SavedKernels(Path(self.state_dir)))
+        saved = getattr(self.parent, "computehub_saved", None) or SavedKernels(Path(self.state_dir))
+        self.survival = Survival(self, saved)
         self.carrier = Carrier(Path(self.state_dir) / "transfers")
 
     def __bool__(self) -> bool:

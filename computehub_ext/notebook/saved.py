@@ -31,7 +31,7 @@ class SavedKernels:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self._path = folder / "kernels.json"
         self._lock: Any = None
         self._kernels: dict[str, dict[str, Any]] = {}
@@ -39,8 +39,11 @@ class SavedKernels:
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="computehub-saved")
 
     def open(self) -> bool:
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._lock = open(self._folder / "lock", "w")  # noqa: SIM115  held until the server ends
+        """Become the one server that works here; False if another one does."""
+        if self._lock is not None:
+            return True
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock = open(self.folder / "lock", "w")  # noqa: SIM115  held until the server ends
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -22,6 +22,7 @@ from typing import Any
 from traitlets.config import Config
 
 from computehub_ext.core.web import route
+from computehub_ext.notebook.saved import SavedKernels, state_dir_of
 
 KERNEL_MANAGER = "computehub_ext.notebook.kernels.ComputeHubKernelManager"
 CONNECTION = "computehub_ext.notebook.websocket.GatedConnection"
@@ -38,16 +39,16 @@ def link(serverapp: Any) -> None:
         ours.ServerApp.kernel_manager_class = KERNEL_MANAGER
     if "kernel_websocket_connection_class" not in config.ServerApp:
         ours.ServerApp.kernel_websocket_connection_class = CONNECTION
-    if "database_filepath" not in config.SessionManager:
-        folder = _state_dir(serverapp)
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        ours.SessionManager.database_filepath = str(folder / "sessions.sqlite")
+    saved = SavedKernels(_state_dir(serverapp))
+    serverapp.computehub_saved = saved
+    if saved.open() and "database_filepath" not in config.SessionManager:
+        # Sessions must be found again with their kernels. A second server on this folder keeps its own in memory: it
+        # would take those of the first for stale, whose kernels it does not know, and drop them.
+        ours.SessionManager.database_filepath = str(saved.folder / "sessions.sqlite")
     serverapp.update_config(ours)
 
 
 def _state_dir(serverapp: Any) -> Path:
-    from computehub_ext.notebook.saved import state_dir_of
-
     chosen = serverapp.config.ComputeHubKernelManager.get("state_dir")
     return Path(chosen) if chosen else state_dir_of(serverapp.root_dir)
 

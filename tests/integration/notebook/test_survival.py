@@ -148,3 +148,15 @@ async def _until_closed(rest: Rest, lease_id: str, reason: str) -> None:
         await asyncio.sleep(0.05)
     assert lease["end_reason"] == reason
     assert lease["held_microcredits"] == 0
+
+
+async def test_a_second_server_on_the_same_folder_leaves_the_firsts_sessions_alone(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (first, rest):
+        kernel_id, browser = await notebook(rest, first.url)
+        async with serving(tmp_path) as (_, second):
+            assert (await second.client.get("api/sessions")).json() == []
+            (session,) = (await rest.client.get("api/sessions")).json()
+            assert session["kernel"]["id"] == kernel_id
+        assert (await browser.ran("print(x)")).text == "42\n"
+        await rest.client.delete(f"api/kernels/{kernel_id}")
+        await browser.close()
