@@ -1,8 +1,8 @@
 """``%gpu on`` without state until the first cell's result, beside starting a plain kernel the same way.
 
-Both through REST and websocket. Ours: a notebook is open on its CPU kernel; POST the switch and send a cell at once; stop
-when its result is there. The yardstick, on a server without the extension: POST a kernel, open its websocket, send the
-same cell, stop when its result is there. In turns, with a kernel of ours kept ready as by default.
+Both through REST and websocket. Ours: a notebook is open on its CPU kernel; POST the switch and send a cell at once;
+stop when its result is there. The yardstick, on a server without the extension: POST a kernel, open its websocket, send
+the same cell, stop when its result is there. In turns, with a kernel of ours kept ready as by default.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ async def _plain(server: ServerProcess, rest: Rest) -> float:
 
 
 async def _standby_is_ready(server: ServerProcess) -> None:
-    """Wait for the kernel that is kept ready: it starts some seconds after one was taken, and not beside a measurement."""
+    """Wait for the kernel that is kept ready: it starts seconds after one was taken, and not beside a measurement."""
     deadline = time.monotonic() + STANDBY_SECONDS_MAX
     while not list((server.folder / "runtime" / "computehub").rglob("adopt.sock")):
         assert time.monotonic() < deadline, "no standby kernel became ready: " + server.log()

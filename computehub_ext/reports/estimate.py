@@ -19,7 +19,7 @@ RUNS_LOOKED_AT = 20
 
 @dataclass(frozen=True)
 class Estimate:
-    """The most that ``duration`` can cost, and what this notebook's earlier leases held a GPU for, where there are any."""
+    """The most that ``duration`` can cost, and what this notebook's earlier leases cost, where there are any."""
 
     pool: Pool
     count: int

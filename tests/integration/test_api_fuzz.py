@@ -1,7 +1,8 @@
 """schemathesis against a real server: whatever comes in, the answer is one that openapi.yaml declares, and never a 5xx.
 
 Two runs: one with ids out of nothing, one with ids of things that are there, so that what is sent about them gets
-through to the control plane. Bounded in time; COMPUTEHUB_SEED chooses another run and COMPUTEHUB_FUZZ_SECONDS a longer one.
+through to the control plane. Bounded in time; COMPUTEHUB_SEED chooses another run, COMPUTEHUB_FUZZ_SECONDS a longer
+one.
 """
 
 from __future__ import annotations
