@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 import os
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -63,9 +63,10 @@ class SavedKernels:
     def load(self) -> dict[str, dict[str, Any]]:
         return dict(self._kernels)
 
-    def put(self, kernel_id: str, kernel: dict[str, Any]) -> None:
+    def put(self, kernel_id: str, kernel: dict[str, Any]) -> Future[None] | None:
+        """Save a kernel; the future is done when it is on the disk, None where nothing is saved."""
         self._kernels[kernel_id] = kernel
-        self._write_soon()
+        return self._write_soon()
 
     def drop(self, kernel_id: str) -> None:
         if self._kernels.pop(kernel_id, None) is not None:
@@ -81,9 +82,10 @@ class SavedKernels:
             return {}
         return dict(saved.get("kernels", {})) if saved.get("format") == FORMAT else {}
 
-    def _write_soon(self) -> None:
-        if self._lock is not None:
-            self._writer.submit(self._write, json.dumps({"format": FORMAT, "kernels": self._kernels}))
+    def _write_soon(self) -> Future[None] | None:
+        if self._lock is None:
+            return None
+        return self._writer.submit(self._write, json.dumps({"format": FORMAT, "kernels": self._kernels}))
 
     def _write(self, text: str) -> None:
         new = self._path.with_suffix(".new")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from computehub_ext.core.errors import BackendError
 from computehub_ext.notebook.code import Line
 from computehub_ext.notebook.kernel import Staged, SwitchableKernelManager
-from computehub_ext.notebook.places import CpuPlace, Place
+from computehub_ext.notebook.places import CpuPlace, LeasedPlace, Place
 
 
 @dataclass
@@ -34,18 +34,23 @@ class Successor:
         new = cls(place, Line(kernel.context, place.connection_info, kernel.session))
         greeting = asyncio.ensure_future(new._greet(kernel))
         staging = asyncio.ensure_future(kernel.stage(place, new.line))
+        saving = asyncio.ensure_future(new._save(kernel))
         try:
-            _, new.staged = await asyncio.gather(greeting, staging)
+            _, new.staged, _ = await asyncio.gather(greeting, staging, saving)
         except BaseException:
-            greeting.cancel()
-            staging.cancel()
-            await asyncio.wait([greeting, staging])
+            for task in (greeting, staging, saving):
+                task.cancel()
+            await asyncio.wait([greeting, staging, saving])
             if not staging.cancelled() and staging.exception() is None:
                 staging.result().close()
             new.line.close()
             await place.end()
             raise
         return new
+
+    async def _save(self, kernel: SwitchableKernelManager) -> None:
+        if isinstance(self.place, LeasedPlace):
+            await kernel.kernels.survival.intend(kernel, self.place)
 
     async def _greet(self, kernel: SwitchableKernelManager) -> None:
         greeting = asyncio.ensure_future(kernel.kernels.greet(self.line))

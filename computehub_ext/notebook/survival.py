@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from typing import Any, cast
 
@@ -9,6 +10,7 @@ from jupyter_server._tz import utcnow
 from tornado import web
 
 from computehub_ext.core.actor import Actor, Via
+from computehub_ext.core.errors import ComputeHubError
 from computehub_ext.notebook.kernel import SwitchableKernelManager
 from computehub_ext.notebook.places import LeasedPlace
 from computehub_ext.notebook.provisioner import SwitchProvisioner
@@ -29,29 +31,37 @@ class Survival:
 
     def save(self, kernel: SwitchableKernelManager) -> None:
         """Write down what it takes to find a leased kernel again; forget one that is here."""
-        place = kernel.place
-        if not isinstance(place, LeasedPlace):
+        if isinstance(kernel.place, LeasedPlace):
+            self._saved.put(kernel.kernel_id, self._record(kernel, kernel.place))
+        else:
             self.forget(kernel.kernel_id)
-            return
+
+    async def intend(self, kernel: SwitchableKernelManager, place: LeasedPlace) -> None:
+        """Write down a kernel that is to be moved to a lease, before anything is paid for it.
+
+        A server that is killed between the first payment and the swap would otherwise leave a lease that nobody uses.
+        """
+        written = self._saved.put(kernel.kernel_id, self._record(kernel, place))
+        if written is not None:
+            await asyncio.wrap_future(written)
+
+    def _record(self, kernel: SwitchableKernelManager, place: LeasedPlace) -> dict[str, Any]:
         arguments = kernel.launch_arguments
         person = kernel.traffic.executor or kernel.traffic.starter
-        self._saved.put(
-            kernel.kernel_id,
-            {
-                "kernel_name": kernel.kernel_name,
-                "lease_id": place.lease_id,
-                "placement_id": place.placement_id,
-                "python_version": place.python_version,
-                "connection_info": place.connection_info,
-                "key": kernel.session.key.decode(),
-                "relay_ports": kernel.relay.ports,
-                "cwd": str(arguments.get("cwd") or os.getcwd()),
-                "session_name": arguments.get("env", {}).get("JPY_SESSION_NAME", ""),
-                "token_hashes": self._manager.hashes_of(kernel.kernel_id),
-                "payer": kernel.payer,
-                "person": person and {"username": person.username, "display_name": person.display_name},
-            },
-        )
+        return {
+            "kernel_name": kernel.kernel_name,
+            "lease_id": place.lease_id,
+            "placement_id": place.placement_id,
+            "python_version": place.python_version,
+            "connection_info": place.connection_info,
+            "key": kernel.session.key.decode(),
+            "relay_ports": kernel.relay.ports,
+            "cwd": str(arguments.get("cwd") or os.getcwd()),
+            "session_name": arguments.get("env", {}).get("JPY_SESSION_NAME", ""),
+            "token_hashes": self._manager.hashes_of(kernel.kernel_id),
+            "payer": kernel.payer,
+            "person": person and {"username": person.username, "display_name": person.display_name},
+        }
 
     def forget(self, kernel_id: str) -> None:
         self._saved.drop(kernel_id)
@@ -101,14 +111,8 @@ class Survival:
         """Connect to a kernel that was remembered, if it still runs."""
         manager, place, kernel_id = self._manager, kernel.place, kernel.kernel_id
         assert isinstance(place, LeasedPlace)
-        if await place.poll() is not None:
-            manager.log.warning("the leased kernel %s ended while the server was away: %s", kernel_id, place.died)
-            kernel.lease_id = None
-            manager.remove_kernel(kernel_id)
-            manager._kernel_connections.pop(kernel_id, None)
-            await manager.released(place.lease_id, "kernel_died", place.died)
-            kernel.ready.set_exception(web.HTTPError(404, "The kernel ended while the server was away."))
-            kernel.ready.exception()
+        if await place.poll() is not None or not await self._is_paid(place.lease_id):
+            await self._give_up(kernel, place)
             return
         environment = kernel.launch_arguments.get("env", {})
         kernel.open_relay(jupyter_session=environment.get("JPY_SESSION_NAME", ""), ports=kernel.remembered_ports)
@@ -121,6 +125,26 @@ class Survival:
         if not manager._initialized_culler:
             manager.initialize_culler()
         manager.log.info("Found the leased kernel %s again", kernel_id)
+
+    async def _is_paid(self, lease_id: str) -> bool:
+        """Whether the move to this lease was completed as far as it concerns the books."""
+        try:
+            lease = await self._manager.plane.lease_by_id(lease_id=lease_id)
+        except ComputeHubError as error:
+            self._manager.log.warning("lease %s of a leased kernel can't be read: %s", lease_id, error)
+            return True  # nobody can tell: taken for unpaid, a kernel that is paid for would be given up
+        return lease["state"] == "running"
+
+    async def _give_up(self, kernel: SwitchableKernelManager, place: LeasedPlace) -> None:
+        manager, kernel_id = self._manager, kernel.kernel_id
+        why = place.died or "The server was stopped before the notebook had moved."
+        manager.log.warning("the leased kernel %s is not taken up: %s", kernel_id, why)
+        kernel.lease_id = None
+        manager.remove_kernel(kernel_id)
+        manager._kernel_connections.pop(kernel_id, None)
+        await manager.released(place.lease_id, "kernel_died" if place.died else "cancelled", why)
+        kernel.ready.set_exception(web.HTTPError(404, "The kernel ended while the server was away."))
+        kernel.ready.exception()
 
     async def let_go(self, kernel: SwitchableKernelManager) -> None:
         """Leave a leased kernel running, for a server after this one."""

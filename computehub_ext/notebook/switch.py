@@ -410,6 +410,7 @@ class Switch:
             await asyncio.wait({self._new})
             if not self._new.cancelled() and self._new.exception() is None:
                 await self._new.result().discard()
+        self.kernel.kernels.survival.save(self.kernel)  # where it is, not where it was to go
         if self.to_gpu:
             await self._close_lease(reason, "cancelled" if state is SwitchState.CANCELLED else "start_failed")
 
