@@ -7,6 +7,8 @@ import fcntl
 import json
 import logging
 import os
+import shutil
+import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 
     from computehub_ext.client.control_plane import ControlPlane
     from computehub_ext.client.remote import RemotePlane
+
+
+SOCKET_PATH_BYTES_MAX = 107
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,7 @@ class LazyPlane:
         self._plane: Any = None
         self._is_ours = False
         self._server: HTTPServer | None = None
+        self._socket_path: Path | None = None
         self._on_open: list[Callable[[Any], None]] = []
 
     def on_open(self, action: Callable[[Any], None]) -> None:
@@ -74,6 +80,7 @@ class LazyPlane:
             from computehub_ext.client import remote
 
             self._server = remote.serve(opened.plane, opened.socket_path)
+            self._socket_path = opened.socket_path
         opened.plane.start_ticking()
         self._plane, self._is_ours = opened.plane, opened.socket_path is not None
         for action in self._on_open:
@@ -109,6 +116,10 @@ class LazyPlane:
         if self._server is not None:
             self._server.stop()
             await self._server.close_all_connections()
+        if self._socket_path is not None:
+            self._socket_path.unlink(missing_ok=True)
+            if self._socket_path.parent.name.startswith("computehub-"):
+                shutil.rmtree(self._socket_path.parent, ignore_errors=True)
         if self._plane is not None:
             plane, self._plane, self._is_ours = self._plane, None, False
             await plane.close(end_leases=end_leases)
@@ -166,8 +177,7 @@ def open_plane(
     Unavailable
         Another server holds the database's lock and does not say where it answers.
     """
-    # One socket a process, so that a stale one of a killed server is never mistaken for ours.
-    socket_path = state_dir / f"plane-{os.getpid()}.sock"
+    socket_path = _socket_path(state_dir)
     try:
         lock = PlaneLock(_lock_path(database_url, state_dir), socket_path)
     except Unavailable as held:
@@ -220,6 +230,17 @@ def _open_embedded(
         specs = [*specs, *simulated_pools.specs()]
     plane.open(specs)
     return plane
+
+
+def _socket_path(state_dir: Path) -> Path:
+    """One socket a process, so that a stale one of a killed server is never mistaken for ours.
+
+    A socket's address has at most 107 bytes; beside a deep folder it goes into a short private one.
+    """
+    path = state_dir / f"plane-{os.getpid()}.sock"
+    if len(os.fsencode(path)) <= SOCKET_PATH_BYTES_MAX:
+        return path
+    return Path(tempfile.mkdtemp(prefix="computehub-")) / path.name
 
 
 def _lock_path(database_url: str, state_dir: Path) -> Path:

@@ -125,3 +125,28 @@ async def test_an_opening_that_failed_is_tried_again(opener: Opener) -> None:
         await plane.me(browser())
     assert await plane.me(browser())
     await plane.close(end_leases=True)
+
+
+async def test_a_deep_state_folder_is_no_reason_to_fail(tmp_path: Path) -> None:
+    deep = tmp_path / "/".join(["a-folder-with-a-long-name"] * 5)
+
+    def opener() -> Opened:
+        return open_plane(
+            database_url=f"sqlite:///{tmp_path / 'computehub.sqlite'}",
+            state_dir=deep,
+            settings=Settings(),
+            identity="person",
+            simulated="always",
+            warm_kernels=0,
+            tick_seconds=60,
+        )
+
+    first, second = (LazyPlane(opener, logging.getLogger(name)) for name in ("first", "second"))
+    assert (await first.me(browser()))["username"] == "ada"
+    assert await second.me(browser()) == await first.me(browser())
+    assert isinstance(second._plane, RemotePlane)
+    socket_path = first._socket_path
+    assert socket_path is not None
+    await second.close(end_leases=False)
+    await first.close(end_leases=True)
+    assert not socket_path.exists()
