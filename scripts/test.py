@@ -14,6 +14,9 @@ sys.path.insert(0, str(ROOT))
 from tests.support import records  # noqa: E402  (the repository's root is put on the path first)
 
 COVERAGE = ["--cov", "--cov-append", "--cov-report="]
+# Real servers, kernels and browsers on two shared cores: a test that failed runs once more, alone in its place, and is
+# named in the summary (RERUN) when the second try passed. One that fails twice has failed.
+AGAIN = ["--reruns", "1", "-rR"]
 # Browser tests share the machine with a server, its kernels and Chromium: two at once time out on two cores.
 STAGES = {
     "unit, contract, integration, architecture": ["tests", "--ignore=tests/e2e", "-n", "2", "--dist", "loadfile"],
@@ -37,7 +40,7 @@ def main() -> int:
     failed = ["lint"] if run("scripts/lint.py") else []
     for name, arguments in STAGES.items():
         print(f"\ntest: {name}", flush=True)
-        if run("-m", "pytest", "-q", *arguments, *COVERAGE):
+        if run("-m", "pytest", "-q", *AGAIN, *arguments, *COVERAGE):
             failed.append(name)
     run("-m", "coverage", "report")
     if run("-m", "tests.support.proof"):
