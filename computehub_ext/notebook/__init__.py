@@ -10,7 +10,7 @@
     code          silent code in a kernel                 state      what crosses over: preview, capture, restore
     moves         what a move is asked for and goes through  successor    the kernel to come
     switch        the move, step by step                  switches   all of them, by id and key
-    watch         orders of the control plane             saved      what a new server has to know
+    watch         orders of the control plane             survival   leased kernels outlive it (saved: the file)
     handlers      switches and kernels over REST          wiring     into a Jupyter server and out of it
 
 ``app`` calls ``link`` when the extension is linked (before the server builds its managers), ``setup`` when it is loaded
