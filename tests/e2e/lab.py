@@ -234,6 +234,16 @@ class Lab:
                 if lease["state"] == "running":
                     self.api(f"leases/{lease['id']}/end", user=user, method="POST")
 
+    def closed_lease(self, lease_id: str, user: str = "alice") -> dict[str, Any]:
+        """The lease once it is settled: the notebook is back a moment before its old kernel has ended."""
+
+        def closed() -> Any:
+            lease = self.api(f"leases/{lease_id}", user=user)
+            return lease if lease["state"] == "closed" else None
+
+        found: dict[str, Any] = eventually(f"{lease_id} is closed", closed)
+        return found
+
     def query(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         """Ask the server's database itself, beside the API."""
         with closing(sqlite3.connect(f"file:{self.data / 'computehub.sqlite'}?mode=ro", uri=True)) as database:

@@ -59,8 +59,7 @@ def test_closing_the_tab_keeps_the_lease_until_it_is_idle(tmp_path: Path, person
         alice.leave()
         assert lab.api(f"leases/{lease}", user="alice")["state"] == "running"
         eventually("the idle GPU is given back", lambda: lab.place("idle.ipynb")["place"] == "cpu", within_seconds=120)
-        closed = lab.api(f"leases/{lease}", user="alice")
-        assert (closed["state"], closed["end_reason"]) == ("closed", "idle")
+        assert lab.closed_lease(lease)["end_reason"] == "idle"
         assert lab.api("me", user="alice")["balance"]["held_microcredits"] == 0
         alice = person(lab, "alice")
         tab = alice.open("idle.ipynb")
@@ -92,8 +91,7 @@ def test_when_the_time_is_up_the_closing_reserve_moves_the_notebook_back(
         lease = lab.place("late.ipynb")["lease"]["id"]
         eventually("the notebook is moved back", lambda: lab.place("late.ipynb")["place"] == "cpu", within_seconds=90)
         tab.wait_for_output(3, "KeyboardInterrupt")
-        closed = lab.api(f"leases/{lease}", user="alice")
-        assert (closed["state"], closed["end_reason"]) == ("closed", "time_up")
+        assert lab.closed_lease(lease)["end_reason"] == "time_up"
         tab.wait_for_kernel()
         tab.run_cell(4)
         tab.wait_for_output(4, "back True True")

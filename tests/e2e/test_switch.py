@@ -65,12 +65,9 @@ def test_off_brings_the_variables_back_and_releases_the_rest(
     assert tab.output(5) == "20 True True"
 
     assert lab.place(name)["place"] == "cpu"
-    lease = lab.api("leases", user="alice")["items"][0]
-    assert (lease["state"], lease["end_reason"]) == ("closed", "returned")
-    balance = lab.api("me", user="alice")["balance"]
-    open_leases = [item for item in lab.api("leases", user="alice")["items"] if item["state"] != "closed"]
-    if not open_leases:
-        assert balance["held_microcredits"] == 0
+    lease = lab.closed_lease(lab.api("leases", user="alice")["items"][0]["id"])
+    assert lease["end_reason"] == "returned"
+    assert lab.api("me", user="alice")["balance"]["held_microcredits"] == 0
     assert 0 < lease["cost_microcredits"] < 100_000, "seconds of a T4 cost a fraction of a credit"
     lab.assert_books_agree()
 
