@@ -122,7 +122,11 @@ def test_unpaid_time_ends_the_kernel_and_a_detached_grandchild(
 def test_stopping_ends_a_process_that_forks_and_exits_all_the_time(backend: LocalBackend, tmp_path: Path) -> None:
     request = ask(tmp_path)
     placed = backend.start(request)
-    hopper = "import os, sys\nif os.fork() == 0:\n    os.setsid()\n    while True:\n        if os.fork(): os._exit(0)\n"
+    # Bounded: a run that is broken off here must not leave it forking for ever.
+    hopper = (
+        "import os, time\nend = time.monotonic() + 30\nif os.fork() == 0:\n    os.setsid()\n"
+        "    while time.monotonic() < end:\n        if os.fork(): os._exit(0)\n"
+    )
     with KernelTalk(placed.connection_info) as kernel:
         kernel.run(f"import subprocess, sys; subprocess.run([sys.executable, '-c', {hopper!r}])")
     backend.stop(request.placement_id, 0)
