@@ -139,7 +139,7 @@ class ComputeHubKernelManager(AsyncMappingKernelManager):
         except ComputeHubError as error:
             # Left there, it would be shut down with the others at the end, not be found, and stop their shutdown.
             self._pending_kernels.pop(kernel_id, None)
-            raise web.HTTPError(409, error.message.replace("%", "%%"), reason="Not started") from error
+            raise web.HTTPError(409, error.message, reason="Not started") from error
 
     start_kernel = _async_start_kernel  # type: ignore[assignment]
 

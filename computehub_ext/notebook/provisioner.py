@@ -71,7 +71,7 @@ class SwitchProvisioner(KernelProvisionerBase):
         if spec.metadata.get("computehub", {}).get("needs_lease") and self.manager.lease_id is None:
             raise Refused(
                 f"“{spec.display_name}” needs a GPU lease, so nothing was started or charged.\n"
-                "Choose the kernel Python 3 and run `%gpu on` in a cell:\n"
+                "Choose the kernel Python 3 and run the magic command “gpu on” in a cell:\n"
                 "the notebook then moves to a GPU with its variables."
             )
         kwargs.pop("transport_encryption", None)

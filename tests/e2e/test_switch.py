@@ -215,8 +215,8 @@ def test_a_notebook_that_names_the_gpu_kernel_starts_nothing_unpaid(
     before = lab.query("SELECT count(*) FROM leases")
     tab = alice.open(name, wait=False)
     dialog = tab.page.get_by_role("dialog")
-    expect(dialog).to_contain_text("runs on a GPU that is leased first", timeout=60_000)
-    expect(dialog).to_contain_text("%gpu on")
+    expect(dialog).to_contain_text("needs a GPU lease, so nothing was started or charged", timeout=60_000)
+    expect(dialog).to_contain_text("the magic command “gpu on”")  # Tornado would double a percent sign
     tab.screenshot("no-lease")
     assert lab.query("SELECT count(*) FROM leases") == before
     tab.errors.clear()  # the refused start is an error in the console as well, and is meant to be
