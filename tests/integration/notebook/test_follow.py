@@ -316,7 +316,8 @@ async def test_opening_the_gpu_kernelspec_without_a_lease_starts_nothing(
     server.app.kernel_spec_manager.kernel_dirs.append(str(spec.parent))
     answer = await rest.client.post("api/kernels", json={"name": "computehub-gpu"})
     assert answer.status_code == 409
-    assert "%gpu on" in answer.json()["message"]
+    assert "the magic command “gpu on”" in answer.json()["message"]
+    assert "%" not in answer.json()["message"]
     assert plane.calls == []
 
 
