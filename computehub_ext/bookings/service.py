@@ -1,7 +1,6 @@
 """Book a slot, change it, give it back. Each function is one use case in the caller's transaction.
 
-A booking, its hold and its place in the calendar come and go together. Capacity is taken in the calendar at once, and
-undone if the transaction is; it is given back after the commit, so that nobody is promised what a rollback takes back.
+A booking, its hold and its place in the calendar come and go together; how, ``capacity`` says.
 
 What the rules say:
 
@@ -18,6 +17,7 @@ from datetime import datetime, timedelta
 
 from computehub_ext.bookings import store
 from computehub_ext.bookings.calendar import Calendar
+from computehub_ext.bookings.capacity import release, reserve_first, reserve_more
 from computehub_ext.bookings.model import Booking, BookingLimits, BookingState, in_words, iso
 from computehub_ext.bookings.quoting import candidates, choices_json, earliest_slot, quote, wanted_span
 from computehub_ext.core.credits import rated
@@ -192,7 +192,7 @@ def book(
     most = max_rate_microcredits_per_hour
     found = candidates(unit, model=model, count=count, max_rate_microcredits_per_hour=most)
     _refuse_twice(unit, person, found, span, notebook_path)
-    pool = _reserve_first(unit, calendar, found, span, count)
+    pool = reserve_first(unit, calendar, found, span, count)
     if pool is None:
         choices = quote(unit, calendar, model=model, count=count, span=span, now=now, limits=limits,
                         max_rate_microcredits_per_hour=most)  # fmt: skip
@@ -248,29 +248,6 @@ def _refuse_twice(unit: Unit, person: Person, found: list[Pool], span: TimeSpan,
         )
 
 
-def _reserve_first(unit: Unit, calendar: Calendar, found: list[Pool], span: TimeSpan, count: int) -> Pool | None:
-    return next((pool for pool in found if _reserve(unit, calendar, pool.id, span, count)), None)
-
-
-def _reserve(unit: Unit, calendar: Calendar, pool_id: str, span: TimeSpan, count: int) -> bool:
-    index, this = calendar.of(pool_id), object()
-    if not index.reserve(span, count, by=this):
-        # Where transactions run side by side, what is in the way may be newer than this one's view of the books: even
-        # this very request, sent twice. Looked at anew it gets its true answer.
-        begun = store.begun(unit)
-        if begun is not None and index.settled_since(begun, span):
-            store.try_again(unit)
-        return False
-
-    def undo() -> None:
-        index.release(span, count)
-        index.settle(this)
-
-    unit.on_rollback(undo)
-    unit.after_commit(lambda: index.settle(this))
-    return True
-
-
 # -- changing ----------------------------------------------------------------------------------------------------------
 
 
@@ -309,7 +286,7 @@ def resize(
     changed = booking.resized(end_at)
     if end_at > old_end_at:
         limits.check_duration(changed.span.duration)
-        _reserve_more(unit, calendar, booking, TimeSpan(old_end_at, end_at))
+        reserve_more(unit, calendar, booking, TimeSpan(old_end_at, end_at))
     ledger.resize_hold(
         unit,
         hold_id=booking.hold_id,
@@ -320,24 +297,9 @@ def resize(
     store.add_resize(unit, booking_id=booking.id, key=key, end_at=end_at, at=now)
     store.save(unit, changed)
     if end_at < old_end_at:
-        _release(unit, calendar, booking, TimeSpan(end_at, old_end_at))
+        release(unit, calendar, booking.pool_id, TimeSpan(end_at, old_end_at), booking.count)
     unit.emit("booking", action="changed", booking_id=booking.id)
     return changed
-
-
-def _reserve_more(unit: Unit, calendar: Calendar, booking: Booking, more: TimeSpan) -> None:
-    if _reserve(unit, calendar, booking.pool_id, more, booking.count):
-        return
-    until = calendar.of(booking.pool_id).fits_until(booking.count, more)
-    raise SlotTaken(
-        f"Others have booked the {booking.model} from {iso(until)}: this booking can go on until then."
-        if until > more.start_at
-        else f"Others have booked the {booking.model} right after this booking.",
-        booking_id=booking.id,
-        free_until=iso(until),
-        earliest=[],
-        alternatives=[],
-    )
 
 
 def activate(unit: Unit, *, booking_id: str, now: datetime) -> Booking:
@@ -415,13 +377,8 @@ def _end(unit: Unit, calendar: Calendar, booking: Booking, ended: Booking, *, ch
     ledger.close_hold(unit, hold_id=booking.hold_id, now=now)
     rest = booking.rest(now)
     if rest is not None:
-        _release(unit, calendar, booking, rest)
+        release(unit, calendar, booking.pool_id, rest, booking.count)
     return _save(unit, ended)
-
-
-def _release(unit: Unit, calendar: Calendar, booking: Booking, span: TimeSpan) -> None:
-    index = calendar.of(booking.pool_id)
-    unit.after_commit(lambda: index.release(span, booking.count))
 
 
 def _save(unit: Unit, booking: Booking) -> Booking:

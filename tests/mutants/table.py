@@ -155,16 +155,16 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="what a failed transaction took stays taken",
-        file="computehub_ext/bookings/service.py",
+        file="computehub_ext/bookings/capacity.py",
         old="    unit.on_rollback(undo)\n",
         new="",
         test="tests/unit/test_bookings.py::test_too_dear_takes_nothing",
     ),
     Mutant(
         name="a slot is promised to another before its cancellation is stored",
-        file="computehub_ext/bookings/service.py",
-        old="    unit.after_commit(lambda: index.release(span, booking.count))\n",
-        new="    index.release(span, booking.count)\n",
+        file="computehub_ext/bookings/capacity.py",
+        old="    unit.after_commit(lambda: index.release(span, count))\n",
+        new="    index.release(span, count)\n",
         test="tests/unit/test_bookings.py::test_a_cancellation_that_fails_gives_nothing_back",
     ),
     Mutant(
