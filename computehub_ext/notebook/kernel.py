@@ -10,7 +10,6 @@ from typing import Any
 
 import zmq
 from jupyter_server.services.kernels.kernelmanager import ServerKernelManager
-from tornado.ioloop import IOLoop
 from zmq.eventloop.zmqstream import ZMQStream
 
 from computehub_ext.core.errors import BackendError, ComputeHubError
@@ -148,7 +147,8 @@ class SwitchableKernelManager(ServerKernelManager):
         line = Line(self.context, info, self.session)
         self._open_line(line)
         self.traffic.subshells.clear()
-        self.relay.move(info)
+        relayed = self.relay.stage(info)
+        self.relay.move(info, iopub=relayed.stream if relayed is not None else None)
         self.relay.alive = True
         for connection in list(self.traffic.connections):
             streams, _ = connection.connected(info)
@@ -175,6 +175,7 @@ class SwitchableKernelManager(ServerKernelManager):
         if self.switch is None and line is self.line:
             self.traffic.open()
 
+        await self._all_heard()
     async def greeted(self) -> None:
         """Wait until our code has run in a kernel that was just started."""
         if self._greeting is not None:
@@ -296,7 +297,7 @@ class SwitchableKernelManager(ServerKernelManager):
                     return
                 info = info or (self.place.connection_info if self.place is not None else None)
                 if control is None and info is not None:
-                    control = ZMQStream(wire.connect(self.context, info, "control"), IOLoop.current())
+                    control = wire.stream(wire.connect(self.context, info, "control"), "control")
                 if control is not None:
                     self.session.send(control, "kernel_info_request")
             self.log.warning("kernel %s announced no subscription: output may be lost", self.kernel_id)
@@ -307,12 +308,30 @@ class SwitchableKernelManager(ServerKernelManager):
     def _connected_buffer(self, info: Mapping[str, Any]) -> tuple[dict[str, ZMQStream], Subscription] | None:
         """Connect the channels of a browser that is away, under its own identity, if one left any."""
         buffer = self.kernels._kernel_buffers.get(self.kernel_id)
+    async def _all_heard(self) -> None:
+        """Wait until the kernel has heard of all who listen: it may answer before that, and what it says be lost."""
+        waited: set[Subscription] = set()
+        while unheard := [
+            subscription
+            for subscription in self._subscriptions()
+            if subscription not in waited and not subscription.heard.done()
+        ]:
+            waited.update(unheard)
+            await asyncio.gather(*(self.heard(subscription) for subscription in unheard))
+
+    def _subscriptions(self) -> list[Subscription]:
+        buffer = self.kernels._kernel_buffers.get(self.kernel_id) or {"channels": {}}
+        channels = [buffer["channels"], *(connection.channels for connection in list(self.traffic.connections))]
+        streams = [self._activity_stream, self.relay.iopub, *(streams.get("iopub") for streams in channels)]
+        found = (getattr(stream, "subscription", None) for stream in streams)
+        return [subscription for subscription in found if subscription is not None]
+
         if not buffer or not buffer["channels"]:
             return None
         streams = {}
         for channel, stream in buffer["channels"].items():
             identity = stream.socket.identity if not stream.closed() else None
-            new = streams[channel] = ZMQStream(wire.connect(self.context, info, channel, identity), IOLoop.current())
+            new = streams[channel] = wire.stream(wire.connect(self.context, info, channel, identity), channel)
             new.channel = channel  # type: ignore[attr-defined]  # as Jupyter's own connection marks its streams
         return streams, Subscription(streams["iopub"])
 
@@ -335,7 +354,7 @@ class SwitchableKernelManager(ServerKernelManager):
             waited: list[Subscription] = []
             if staged.activity is None:
                 socket = wire.connect(self.context, info, "iopub", drops_nothing=True)
-                stream = ZMQStream(socket, IOLoop.current())
+                stream = wire.stream(socket, "iopub")
                 staged.activity = stream, Subscription(stream)
                 waited.append(staged.activity[1])
             for connection in list(self.traffic.connections):
@@ -351,7 +370,7 @@ class SwitchableKernelManager(ServerKernelManager):
             if not waited:
                 return
             for subscription in waited:
-                subscription.stream.on_recv(subscription.saw)
+                subscription.stream.on_recv(_pass_over)
             await asyncio.gather(*(self.heard(subscription, info) for subscription in waited))
 
     def commit(self, staged: Staged, *, keep_old: bool) -> Place:
@@ -373,3 +392,7 @@ class SwitchableKernelManager(ServerKernelManager):
         self.lease_id = staged.place.lease_id if isinstance(staged.place, LeasedPlace) else None
         self.kernels.kernel_moved(self, staged.buffered, staged.activity[0])
         return before
+
+
+def _pass_over(frames: list[bytes]) -> None:
+    """What a kernel says before it is in place is nobody's."""

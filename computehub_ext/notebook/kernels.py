@@ -15,7 +15,6 @@ from jupyter_server import CallContext
 from jupyter_server._tz import utcnow
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
 from tornado import web
-from tornado.ioloop import IOLoop
 from traitlets import Unicode, default
 from zmq.eventloop.zmqstream import ZMQStream
 
@@ -225,7 +224,7 @@ class ComputeHubKernelManager(AsyncMappingKernelManager):
         kernel.reason = ""
         kernel.last_activity = utcnow()
         info = kernel.place.connection_info
-        stream = ZMQStream(wire.connect(kernel.context, info, "iopub", drops_nothing=True), IOLoop.current())
+        stream = wire.stream(wire.connect(kernel.context, info, "iopub", drops_nothing=True), "iopub")
         Subscription(stream)
         self._watch_activity(kernel, stream)
 

@@ -37,13 +37,13 @@ class RelayPeer:
         self._relay.answer(self._identities, msg_type, content, request.header, metadata)
 
 
-@dataclass
+@dataclass(eq=False)
 class RelaySubscription(Subscription):
     """The same over a socket that passes on the topics of others."""
 
     topics: list[bytes] = field(default_factory=list)
 
-    def __post_init__(self) -> None:
+    def _subscribe(self) -> None:
         for topic in (*self.topics, self.topic):
             self.stream.socket.send(b"\x01" + topic)
 
@@ -93,6 +93,11 @@ class Relay:
             self.ports[channel] = _bind(socket, ip, ports.get(channel, 0))
             stream = self._front[channel] = ZMQStream(socket, IOLoop.current())
             stream.on_recv(getattr(self, f"_from_{channel}"))
+
+    @property
+    def iopub(self) -> ZMQStream | None:
+        """What the kernel in place says, if anybody listens here."""
+        return self._behind.get("iopub")
 
     def close(self) -> None:
         for stream in (*self._front.values(), *self._behind.values(), *self._old):
@@ -172,7 +177,7 @@ class Relay:
         socket: zmq.Socket[bytes] = self._context.socket(zmq.XSUB, socket_class=zmq.Socket)
         wire.prepare(socket, info)
         socket.connect(wire.address(info, "iopub"))
-        return ZMQStream(socket, IOLoop.current())
+        return wire.stream(socket, "iopub")
 
     def _publish(self, frames: list[bytes]) -> None:
         if not frames[0].startswith(wire.READY_TOPIC):

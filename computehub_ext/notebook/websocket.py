@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from functools import partial
 from typing import Any
 
 from jupyter_server.services.kernels.connection.base import (
@@ -12,7 +11,6 @@ from jupyter_server.services.kernels.connection.base import (
     serialize_msg_to_ws_v1,
 )
 from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
-from tornado.ioloop import IOLoop
 from tornado.websocket import WebSocketClosedError
 from zmq.eventloop.zmqstream import ZMQStream
 
@@ -30,7 +28,6 @@ class GatedConnection(ZMQChannelsWebsocketConnection):
     Kernels that can't be switched (another language, another provisioner) get Jupyter's own connection, untouched.
     """
 
-    _subscription: Subscription | None = None
     _old: list[dict[str, ZMQStream]]
 
     @property
@@ -51,14 +48,16 @@ class GatedConnection(ZMQChannelsWebsocketConnection):
         if self.traffic is None:
             super().create_stream()
             return
-        self.channels, self._subscription = self.connected(self.kernel_manager.place.connection_info)
+        self.channels, _ = self.connected(self.kernel_manager.place.connection_info)
+        for stream in self.channels.values():
+            stream.on_recv_stream(self.handle_outgoing_message)
 
     def connected(self, info: dict[str, Any]) -> tuple[dict[str, ZMQStream], Subscription]:
         """Connect all channels to a kernel."""
         streams = {}
         for channel in CHANNELS:
             socket = wire.connect(self.kernel_manager.context, info, channel, self.session.bsession)
-            stream = streams[channel] = ZMQStream(socket, IOLoop.current())
+            stream = streams[channel] = wire.stream(socket, channel)
             stream.channel = channel  # type: ignore[attr-defined]  # as Jupyter's own connection does
         return streams, Subscription(streams["iopub"])
 
@@ -78,17 +77,10 @@ class GatedConnection(ZMQChannelsWebsocketConnection):
         return asyncio.ensure_future(self._subscribed())
 
     async def _subscribed(self) -> None:
-        subscription, self._subscription = self._subscription, None
-        if subscription is None:
-            return  # channels that went on while the browser was away
-        for channel, stream in self.channels.items():
-            stream.on_recv(partial(self._received_early, subscription, channel))
-        await self.kernel_manager.heard(subscription)
-
-    def _received_early(self, subscription: Subscription, channel: str, frames: list[bytes]) -> None:
-        if channel == "iopub":
-            subscription.saw(frames)
-        self.handle_outgoing_message(channel, frames)
+        # Channels that went on while the browser was away were heard of long ago, unless the kernel has just changed.
+        subscription = getattr(self.channels["iopub"], "subscription", None)
+        if subscription is not None:
+            await self.kernel_manager.heard(subscription)
 
     def disconnect(self) -> None:  # type: ignore[override]
         if self.traffic is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import zmq
 from jupyter_client.connect import channel_socket_types
 from jupyter_client.session import DELIM
+from tornado.ioloop import IOLoop
 from zmq.eventloop.zmqstream import ZMQStream
 
 from computehub_ext.core.actor import Actor
@@ -145,7 +146,30 @@ def _bytes(text: str | bytes) -> bytes:
     return text if isinstance(text, bytes) else text.encode("ascii")
 
 
-@dataclass
+class IopubStream(ZMQStream):
+    """What a kernel publishes. Its subscription takes note of what comes, whoever receives it just then."""
+
+    subscription: Subscription | None = None
+
+    def on_recv(self, callback: Callable[[list[bytes]], Any] | None, copy: bool = True) -> None:  # type: ignore[override]
+        subscription = self.subscription
+        if callback is None or subscription is None or subscription.heard.done():
+            super().on_recv(callback, copy)
+            return
+
+        def note_and_pass_on(frames: list[bytes]) -> None:
+            subscription.saw(frames)
+            callback(frames)
+
+        super().on_recv(note_and_pass_on, copy)
+
+
+def stream(socket: zmq.Socket[bytes], channel: str) -> ZMQStream:
+    """Read a channel's socket in the running loop."""
+    return (IopubStream if channel == "iopub" else ZMQStream)(socket, IOLoop.current())
+
+
+@dataclass(eq=False)
 class Subscription:
     """An iopub stream that knows when its kernel has heard of it."""
 
@@ -154,17 +178,20 @@ class Subscription:
     heard: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     def __post_init__(self) -> None:
+        assert isinstance(self.stream, IopubStream)
+        self.stream.subscription = self
+        self._subscribe()
+
+    def _subscribe(self) -> None:
         self.stream.socket.setsockopt(zmq.SUBSCRIBE, b"")
         self.stream.socket.setsockopt(zmq.SUBSCRIBE, self.topic)
 
     def _forget_topic(self) -> None:
         self.stream.socket.setsockopt(zmq.UNSUBSCRIBE, self.topic)
 
-    def saw(self, frames: list[bytes]) -> bool:
-        """Note what came in; True for an announcement, which is nobody's business but ours."""
-        announced = frames[0].startswith(READY_TOPIC)
-        if not self.heard.done() and (not announced or frames[0] == self.topic):
+    def saw(self, frames: list[bytes]) -> None:
+        """Note what came in: the announcement, or anything that the kernel publishes."""
+        if not self.heard.done() and (not frames[0].startswith(READY_TOPIC) or frames[0] == self.topic):
             self.heard.set_result(None)
             if not self.stream.closed():
                 self._forget_topic()
-        return announced

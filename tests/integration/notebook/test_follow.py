@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from tests.integration.notebook.conftest import TOKEN
 from tests.support.fakeplane import FakePlane
 from tests.support.jupyter import JupyterServer
+from tests.support.latecomers import late_output
 from tests.support.notebooks import Browser, Rest
 
 WHERE = "import os; print(os.environ.get('COMPUTEHUB_TEST_PLACEMENT', 'cpu'))"
@@ -68,6 +70,24 @@ async def test_restart_keeps_the_lease_and_starts_a_new_placement(
     (lease,) = plane.leases.values()
     assert lease["state"] == "running"
     assert (await browser.ran("%gpu --help")).status == "ok"
+
+
+@pytest.mark.parametrize("place", ["cpu", "gpu"])
+async def test_what_a_cell_says_right_after_a_restart_is_heard(
+    rest: Rest, browser: Browser, kernel_id: str, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel answers before anybody is connected to its output: then the first cells wait for that."""
+    if place == "gpu":
+        assert (await rest.switched("gpu", kernel_id))["state"] == "done"
+    async with late_output(monkeypatch) as connected:
+        assert (await rest.client.post(f"api/kernels/{kernel_id}/restart")).status_code == 200
+        failing, behind = browser.run("print('said'); 1 / 0"), browser.run("print('no')")
+        with suppress(TimeoutError):
+            await browser.until(lambda: failing.reply, seconds=2)
+        connected.set()
+        await browser.done(failing, behind)
+        assert (failing.text, failing.status, behind.status) == ("said\n", "error", "aborted")
+        assert (await browser.ran("print('on')")).text == "on\n"
 
 
 async def test_a_restart_whose_lease_is_over_is_refused_in_words(
