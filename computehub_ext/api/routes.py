@@ -50,6 +50,7 @@ HANDLERS: tuple[type[ComputeHubHandler], ...] = (
     bookings.CancelBookingHandler,
     leases.LeasesHandler,
     leases.LeaseHandler,
+    leases.LeaseReadingsHandler,
     leases.ExtendLeaseHandler,
     leases.ShortenLeaseHandler,
     leases.EndLeaseHandler,

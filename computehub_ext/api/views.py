@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,6 +13,7 @@ from computehub_ext.leases.model import END_TEXT, Lease, Order
 from computehub_ext.ledger.model import Balance, StatementLine
 from computehub_ext.people.model import Approval, Person
 from computehub_ext.pools.model import Device, Pool
+from computehub_ext.pools.readings import Reading
 from computehub_ext.reports.estimate import Estimate
 
 Json = dict[str, Any]
@@ -155,6 +156,40 @@ def lease(
         "server_now": moment(now),
         "placement_id": placement_id,
         "devices": [{"index": d.index, "uuid": d.uuid, "name": value.model} for d in devices],
+    }
+
+
+def named(value: Person) -> Json:
+    return {"username": value.username, "display_name": value.display_name}
+
+
+def readings(value: Lease, *, pool: Pool, devices: Iterable[Json], interval_seconds: float, now: datetime) -> Json:
+    return {
+        "lease_id": value.id,
+        "simulated": pool.simulated,
+        "interval_seconds": interval_seconds,
+        "server_now": moment(now),
+        "devices": list(devices),
+    }
+
+
+def device_readings(value: Device, kept: Sequence[Reading], *, pool: Pool) -> Json:
+    totals = [reading.memory_total_mib for reading in kept if reading.memory_total_mib is not None]
+    return {
+        "index": value.index,
+        "uuid": value.uuid,
+        "name": value.name,
+        "memory_total_mib": totals[-1] if totals else pool.memory_mib,
+        "readings": [
+            {
+                "at": moment(reading.at),
+                "utilisation_percent": reading.utilisation_percent,
+                "memory_used_mib": reading.memory_used_mib,
+                "temperature_celsius": reading.temperature_celsius,
+                "power_watts": reading.power_watts,
+            }
+            for reading in kept
+        ],
     }
 
 

@@ -69,6 +69,7 @@ class ControlPlane(PeopleCalls, BookingCalls, LeaseCalls, NotebookCalls):
         self._database.listen(listener)
 
     def start_ticking(self) -> None:
+        self._sampler.start()
         self._ticker = asyncio.ensure_future(self._tick_forever())
 
     async def _tick_forever(self) -> None:
@@ -89,6 +90,7 @@ class ControlPlane(PeopleCalls, BookingCalls, LeaseCalls, NotebookCalls):
             await self._pools.run("backend", lambda: self._operator.end_all(EndReason.SERVER_STOPPED))
         for backend in self._backends.values():
             await self._pools.run("backend", backend.close)
+        await self._pools.run("backend", self._sampler.close)
         self._pools.close()
         self._database.close()
         self._on_close()

@@ -19,12 +19,14 @@ from computehub_ext.core.offload import Pools
 from computehub_ext.core.settings import Settings
 from computehub_ext.leases import service as leases
 from computehub_ext.leases import store as lease_store
-from computehub_ext.leases.model import Lease
+from computehub_ext.leases.model import Lease, LeaseState
 from computehub_ext.leases.operator import LeaseOperator
 from computehub_ext.ledger import service as ledger
 from computehub_ext.people import service as people
 from computehub_ext.people.model import ApprovalWanted, Person
 from computehub_ext.pools import service as pools
+from computehub_ext.pools.model import Device
+from computehub_ext.pools.sampler import Sampler, Watched
 
 T = TypeVar("T")
 
@@ -47,6 +49,7 @@ class Edge:
         self._calendar = Calendar()
         self._operator = LeaseOperator(database, self._calendar, backends, clock, settings)
         self._pools = Pools()
+        self._sampler = Sampler(self._watched, clock)
 
     async def _write(self, work: Callable[[Unit, datetime], T]) -> T:
         def dated(unit: Unit) -> T:
@@ -134,18 +137,41 @@ class Edge:
         return lease
 
     def _lease_view(self, unit: Unit, lease: Lease, now: datetime) -> Json:
-        placements = [p for p in lease_store.placements_of(unit, lease.id) if p.ended_at is None]
-        placement_id = placements[-1].id if placements else None
-        claimed = set(lease_store.claimed_devices(unit, placement_id)) if placement_id else set()
+        placement_id = _placement_of(unit, lease)
         return views.lease(
             lease,
             pool=pools.get_pool(unit, lease.pool_id),
             held=ledger.held(unit, lease.hold_id),
-            devices=[d for d in pools.devices_of(unit, lease.pool_id) if d.id in claimed],
+            devices=_claimed(unit, lease, placement_id),
             placement_id=placement_id,
             settings=self.settings,
             now=now,
         )
+
+    def _devices_of(self, unit: Unit, lease: Lease) -> list[Device]:
+        return _claimed(unit, lease, _placement_of(unit, lease))
+
+    def _watched(self) -> list[Watched]:
+        """The devices to read now: those that running leases hold."""
+
+        def look(unit: Unit) -> list[Watched]:
+            watched = []
+            for lease in lease_store.in_states(unit, [LeaseState.RUNNING]):
+                pool, devices = pools.get_pool(unit, lease.pool_id), self._devices_of(unit, lease)
+                watched.append(Watched(lease.id, tuple(devices), pool.simulated, pool.memory_mib, lease.busy))
+            return watched
+
+        return self._database.read(look)
+
+
+def _placement_of(unit: Unit, lease: Lease) -> str | None:
+    placements = [p for p in lease_store.placements_of(unit, lease.id) if p.ended_at is None]
+    return placements[-1].id if placements else None
+
+
+def _claimed(unit: Unit, lease: Lease, placement_id: str | None) -> list[Device]:
+    claimed = set(lease_store.claimed_devices(unit, placement_id)) if placement_id else set()
+    return [device for device in pools.devices_of(unit, lease.pool_id) if device.id in claimed]
 
 
 def not_from_kernel(actor: Actor, message: str) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from computehub_ext.api import views
 from computehub_ext.api.views import Json
-from computehub_ext.client.edge import Edge, page_size
+from computehub_ext.client.edge import Edge, moment, page_size
 from computehub_ext.core.actor import Actor, Via
 from computehub_ext.core.cursor import read_cursor, write_cursor
 from computehub_ext.core.database import Unit
@@ -13,6 +14,9 @@ from computehub_ext.leases import service as leases
 from computehub_ext.leases import store as lease_store
 from computehub_ext.leases.model import EndReason
 from computehub_ext.people.model import ApprovalWanted, Person
+from computehub_ext.pools import service as pools
+from computehub_ext.pools.model import Device
+from computehub_ext.pools.readings import Reading
 
 
 class LeaseCalls(Edge):
@@ -35,6 +39,37 @@ class LeaseCalls(Edge):
             actor,
             lambda unit, person, now: self._lease_view(unit, self._own_lease(unit, actor, person, lease_id), now),
         )
+
+    async def readings(
+        self, actor: Actor, lease_id: str, since: str | None = None, *, at_its_notebook: bool = False
+    ) -> Json:
+        """What the lease's devices said, an hour back.
+
+        Parameters
+        ----------
+        at_its_notebook:
+            The caller asks as one who may use the notebook that this lease serves, which the notebook's server knows.
+        """
+        after = None if since is None else moment(since, "since")
+
+        def view(unit: Unit, person: Person, now: datetime) -> Json:
+            shared = at_its_notebook and actor.via is not Via.KERNEL
+            lease = leases.find(unit, lease_id) if shared else self._own_lease(unit, actor, person, lease_id)
+            pool = pools.get_pool(unit, lease.pool_id)
+            kept: dict[str, tuple[Device, list[Reading]]] = {d.id: (d, []) for d in self._devices_of(unit, lease)}
+            kept |= {device.id: (device, found) for device, found in self._sampler.of(lease.id)}
+            return views.readings(
+                lease,
+                pool=pool,
+                devices=[
+                    views.device_readings(device, [r for r in found if after is None or r.at > after], pool=pool)
+                    for device, found in sorted(kept.values(), key=lambda each: each[0].index)
+                ],
+                interval_seconds=self._sampler.interval_seconds,
+                now=now,
+            )
+
+        return await self._as_person(actor, view)
 
     async def extend_lease(
         self, actor: Actor, key: str, lease_id: str, seconds: int, approval_id: str | None = None

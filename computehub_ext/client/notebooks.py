@@ -5,19 +5,22 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from typing import Any
 
 from computehub_ext.api import views
 from computehub_ext.api.views import Json
 from computehub_ext.client.edge import Edge
 from computehub_ext.core.actor import Actor, Via
 from computehub_ext.core.database import Unit
-from computehub_ext.core.errors import Forbidden
+from computehub_ext.core.errors import Forbidden, NeedsApproval
+from computehub_ext.core.ids import new_id
 from computehub_ext.leases import service as leases
 from computehub_ext.leases import store as lease_store
 from computehub_ext.leases.model import EndReason, Order
 from computehub_ext.leases.operator import KernelRequest
 from computehub_ext.leases.requests import LeaseRequest
 from computehub_ext.leases.requests import request as request_lease
+from computehub_ext.people import service as people
 from computehub_ext.people.model import ApprovalWanted, Person
 
 
@@ -36,29 +39,68 @@ class NotebookCalls(Edge):
         idle_timeout_seconds: int | None = None,
         approval_id: str | None = None,
     ) -> Json:
-        if actor.via is Via.KERNEL and actor.kernel_id != kernel_id:
-            raise Forbidden("A kernel may move its own notebook only.")
         inputs = {k: v for k, v in locals().items() if k not in ("self", "actor", "key", "approval_id")}
+        wanted = _wanted(actor, approval_id=approval_id, **inputs)
 
         def work(unit: Unit, person: Person, now: datetime) -> Json | ApprovalWanted:
-            wanted = LeaseRequest(
-                kernel_id=kernel_id,
-                notebook_path=notebook_path,
-                model=model,
-                count=count,
-                duration=None if duration_seconds is None else timedelta(seconds=duration_seconds),
-                max_rate_microcredits_per_hour=max_rate_microcredits_per_hour,
-                booking_id=booking_id,
-                idle_timeout=None if idle_timeout_seconds is None else timedelta(seconds=idle_timeout_seconds),
-                from_kernel=actor.via is Via.KERNEL,
-                approval_id=approval_id,
-            )
             outcome = request_lease(
                 unit, self._calendar, person=person, wanted=wanted, key=key, settings=self.settings, now=now
             )
             return outcome if isinstance(outcome, ApprovalWanted) else self._lease_view(unit, outcome, now)
 
         return await self._once(actor, key, "take_lease", inputs, work)
+
+    async def try_lease(self, actor: Actor, kernel_id: str, **asked: Any) -> Json:
+        """What ``take_lease`` would answer or refuse with: done in full and taken back before it is committed.
+
+        Returns
+        -------
+        The lease that it would be, and under ``on_the_spot`` whether its slot would be booked for it.
+        """
+        wanted = _wanted(actor, kernel_id=kernel_id, **asked)
+
+        def work(unit: Unit, now: datetime) -> None:
+            person = self._ensure(unit, actor, now)
+            outcome = request_lease(
+                unit, self._calendar, person=person, wanted=wanted, key=new_id("try"), settings=self.settings, now=now
+            )
+            if isinstance(outcome, ApprovalWanted):
+                raise NeedsApproval(  # without an approval's id: that one is taken back too
+                    "A notebook may not spend this much by itself; it will ask in your browser.",
+                    needed_microcredits=outcome.needed_microcredits,
+                    left_microcredits=outcome.left_microcredits,
+                )
+            raise _TakenBack({**self._lease_view(unit, outcome, now), "on_the_spot": outcome.on_the_spot})
+
+        try:
+            await self._write(work)
+        except _TakenBack as tried:
+            return tried.answer
+        raise AssertionError("a try never commits")
+
+    async def lease_seen(self, actor: Actor, lease_id: str) -> Json:
+        """A lease as whoever may use its notebook sees it: who pays, what this one may do, since when it is idle."""
+
+        def view(unit: Unit, now: datetime) -> Json:
+            lease = leases.find(unit, lease_id)
+            payer = people.get_person(unit, lease.person_id)
+            mine, since = payer.username == actor.username, lease.idle_since
+            return {
+                "lease": self._lease_view(unit, lease, now),
+                "payer": views.named(payer),
+                "is_mine": mine,
+                "may": leases.rights(lease, is_payer=mine, is_admin=actor.is_admin),
+                "idle": {
+                    "since_at": views.moment(since),
+                    "gives_back_at": views.moment(since + lease.idle_timeout if since else None),
+                },
+            }
+
+        return await self._read(view)
+
+    async def keep_lease(self, lease_id: str) -> None:
+        """The idle time of a lease starts again; its notebook's server has seen to it that a person asked."""
+        await self._write(lambda unit, now: leases.keep(unit, lease_id=lease_id, now=now))
 
     async def start_placement(
         self, lease_id: str, cwd: str, kernel_name: str, session_key: bytes, username: str, env: Mapping[str, str]
@@ -129,3 +171,40 @@ class NotebookCalls(Edge):
         if lease["kernel_id"] != source_kernel_id:
             raise Forbidden("The lease belongs to another kernel.", lease_id=lease_id)
         return {"ticket": secrets.token_urlsafe(32)}
+
+
+class _TakenBack(Exception):
+    """No failure: ends a transaction that was tried out, and carries past it what came of it."""
+
+    def __init__(self, answer: Json) -> None:
+        super().__init__()
+        self.answer = answer
+
+
+def _wanted(
+    actor: Actor,
+    *,
+    kernel_id: str,
+    model: str | None = None,
+    count: int = 1,
+    duration_seconds: int | None = None,
+    max_rate_microcredits_per_hour: int | None = None,
+    booking_id: str | None = None,
+    notebook_path: str | None = None,
+    idle_timeout_seconds: int | None = None,
+    approval_id: str | None = None,
+) -> LeaseRequest:
+    if actor.via is Via.KERNEL and actor.kernel_id != kernel_id:
+        raise Forbidden("A kernel may move its own notebook only.")
+    return LeaseRequest(
+        kernel_id=kernel_id,
+        notebook_path=notebook_path,
+        model=model,
+        count=count,
+        duration=None if duration_seconds is None else timedelta(seconds=duration_seconds),
+        max_rate_microcredits_per_hour=max_rate_microcredits_per_hour,
+        booking_id=booking_id,
+        idle_timeout=None if idle_timeout_seconds is None else timedelta(seconds=idle_timeout_seconds),
+        from_kernel=actor.via is Via.KERNEL,
+        approval_id=approval_id,
+    )

@@ -27,6 +27,7 @@ STATE_WORDS = {
 }
 STATES_ENDED = ("done", "failed", "cancelled")
 ROWS_MAX = 30
+NOTES_MAX = 8
 
 
 def display_id(switch: Mapping[str, Any]) -> str:
@@ -163,6 +164,10 @@ def _result(switch: Mapping[str, Any]) -> list[Any]:
     elif result:
         blocks.append(Note("No variables to carry."))
     blocks.append(loss_table(lost, "Left behind"))
+    notes = result.get("notes") or []
+    blocks += [Note(str(note), "warning") for note in notes[:NOTES_MAX]]
+    if len(notes) > NOTES_MAX:
+        blocks.append(Note(f"… and {len(notes) - NOTES_MAX} more notes", "quiet"))
     return blocks
 
 

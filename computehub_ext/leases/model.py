@@ -127,6 +127,11 @@ class Lease:
     def closing_at(self, settings: Settings) -> datetime:
         return self.ends_at - settings.closing_reserve
 
+    @property
+    def idle_since(self) -> datetime | None:
+        """Since when no cell runs; None while one does, and where nothing ran yet."""
+        return None if self.busy or self.state is not LeaseState.RUNNING else self.last_activity_at
+
 
 class PlacementState(StrEnum):
     INTENDED = "intended"

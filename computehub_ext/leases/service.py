@@ -225,10 +225,36 @@ def change_end(
 def report_activity(unit: Unit, *, kernel_id: str, busy: bool, now: datetime) -> None:
     """The notebook's server says whether a cell runs. It decides when idle time starts, never what is paid."""
     lease = store.live_lease_of_kernel(unit, kernel_id)
-    if lease is None:
-        return
-    warned = lease.warned - {OrderKind.IDLE_WARNING}
-    store.save_lease(unit, replace(lease, busy=busy, last_activity_at=now, warned=warned))
+    if lease is not None:
+        _active(unit, replace(lease, busy=busy), tell=OrderKind.IDLE_WARNING in lease.warned, now=now)
+
+
+def keep(unit: Unit, *, lease_id: str, now: datetime) -> Lease:
+    """Somebody at the notebook says that they are still there: the idle time starts again."""
+    lease = find(unit, lease_id)
+    if lease.state is not LeaseState.RUNNING:
+        raise Conflict(f"The lease is {lease.state}.", lease_id=lease.id, state=lease.state)
+    return _active(unit, lease, tell=True, now=now)
+
+
+def _active(unit: Unit, lease: Lease, *, tell: bool, now: datetime) -> Lease:
+    """``tell`` is not for every cell: it is news only where somebody was warned, or counts the idle time."""
+    lease = replace(lease, last_activity_at=now, warned=lease.warned - {OrderKind.IDLE_WARNING})
+    store.save_lease(unit, lease)
+    if tell:
+        unit.emit("lease", action="changed", lease_id=lease.id, kernel_id=lease.kernel_id)
+    return lease
+
+
+def rights(lease: Lease, *, is_payer: bool, is_admin: bool) -> dict[str, bool]:
+    """What somebody may do with a lease now, as the use cases here and in ``client`` decide it when they are asked."""
+    running, manages = lease.state is LeaseState.RUNNING, is_payer or is_admin
+    return {
+        "return": manages and running,
+        "extend": is_payer and running,
+        "shorten": manages and running,
+        "end": manages and lease.state not in (LeaseState.CLOSING, LeaseState.CLOSED),
+    }
 
 
 def take_orders(unit: Unit, *, kernel_ids: Collection[str], settings: Settings, now: datetime) -> list[Order]:

@@ -10,6 +10,8 @@
     code          silent code in a kernel                 state      what crosses over: preview, capture, restore
     moves         what a move is asked for and goes through  successor    the kernel to come
     switch        the move, step by step                  switches   all of them, by id and key
+    preview       what a move would take along, lose and cost, without moving
+    seen          a kernel's place as people see it
     watch         orders of the control plane             survival   leased kernels outlive it (saved: the file)
     handlers      switches and kernels over REST          wiring     into a Jupyter server and out of it
 

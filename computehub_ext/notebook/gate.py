@@ -68,6 +68,10 @@ class Gate(Generic[M]):
     def waiting(self) -> int:
         return len(self._waiting)
 
+    @property
+    def waiting_cells(self) -> int:
+        return sum(request.msg_type == "execute_request" for request in self._waiting)
+
     def arrive(self, request: M) -> bool:
         """Take a request in; True means that it goes on now."""
         if self._must_wait(request):

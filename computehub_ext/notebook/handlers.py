@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from computehub_ext.core.actor import Actor, Via
-from computehub_ext.core.errors import Forbidden, Invalid, NotFound
+from computehub_ext.core.actor import Via
+from computehub_ext.core.errors import Forbidden, IllegalMove, Invalid, NotFound
 from computehub_ext.core.web import ComputeHubHandler, authorized
 from computehub_ext.notebook.kernel import SwitchableKernelManager
-from computehub_ext.notebook.moves import SwitchRequest
+from computehub_ext.notebook.moves import SwitchRequest, SwitchUnderWay
+from computehub_ext.notebook.preview import preview
+from computehub_ext.notebook.seen import place_of
 from computehub_ext.notebook.switches import Switches
 
 
@@ -39,35 +41,44 @@ class NotebookHandler(ComputeHubHandler):
                 return str(session["kernel"]["id"])
         raise NotFound(f"No kernel runs for {notebook_path}: open the notebook first.", notebook_path=notebook_path)
 
+    async def place_of(self, kernel_id: str) -> dict[str, Any]:
+        return await place_of(self.plane, self.actor, self.kernel(kernel_id), await self.notebook_of(kernel_id))
+
+    async def wanted(self) -> tuple[SwitchableKernelManager, str | None, SwitchRequest]:
+        """The kernel and the notebook that the body is about, and what it asks for them."""
+        wanted = dict(self.body())
+        kernel_id, notebook_path = wanted.pop("kernel_id", None), wanted.pop("notebook_path", None)
+        if kernel_id is None and notebook_path is None:
+            raise Invalid("Say which notebook: give kernel_id or notebook_path.", field="kernel_id")
+        if kernel_id is None:
+            kernel_id = await self.kernel_of(notebook_path)
+        kernel = self.kernel(kernel_id)
+        given = {name: value for name, value in wanted.items() if value is not None}
+        return kernel, await self.notebook_of(kernel_id) or notebook_path, SwitchRequest(**given)
+
 
 class KernelHandler(NotebookHandler):
     path = "kernels/{kernel_id}"
 
     @authorized("read", resource="computehub:kernels")
     async def get(self, kernel_id: str) -> None:
-        kernel = self.kernel(kernel_id)
-        switch = kernel.switch
-        lease = await self._own_lease(self.actor, getattr(kernel, "lease_id", None))
-        shown = switch is not None and (self.actor.is_admin or switch.actor.username == self.actor.username)
-        self.reply(
-            {
-                "kernel_id": kernel_id,
-                "place": "gpu" if getattr(kernel, "lease_id", None) is not None else "cpu",
-                "notebook_path": await self.notebook_of(kernel_id),
-                "lease": lease,
-                "switch": switch.as_json() if shown else None,
-            }
-        )
+        self.reply(await self.place_of(kernel_id))
 
-    async def _own_lease(self, actor: Actor, lease_id: str | None) -> dict[str, Any] | None:
-        """The lease, for its owner: what somebody else pays is not for everybody who shares the notebook."""
-        if lease_id is None:
-            return None
-        try:
-            lease: dict[str, Any] = await self.plane.lease(actor, lease_id=lease_id)
-        except (NotFound, Forbidden):
-            return None
-        return lease
+
+class KeepHandler(NotebookHandler):
+    path = "kernels/{kernel_id}/keep"
+
+    @authorized("write", resource="computehub:kernels")
+    async def post(self, kernel_id: str) -> None:
+        self.body()
+        self.only_via(Via.BROWSER, Via.TOKEN, reason="A kernel can't say that somebody is here; its running cells do.")
+        kernel = self.kernel(kernel_id)
+        if getattr(kernel, "lease_id", None) is None:
+            raise IllegalMove("This notebook is on the CPU, from which nothing is taken.")
+        if kernel.switch is not None:
+            raise SwitchUnderWay("This notebook is moving already.", switch_id=kernel.switch.id)
+        await self.plane.keep_lease(lease_id=kernel.lease_id)
+        self.reply(await self.place_of(kernel_id))
 
 
 class SwitchesHandler(NotebookHandler):
@@ -75,17 +86,17 @@ class SwitchesHandler(NotebookHandler):
 
     @authorized("write", resource="computehub:switches")
     async def post(self) -> None:
-        key, wanted = self.idempotency_key, dict(self.body())
-        kernel_id, notebook_path = wanted.pop("kernel_id", None), wanted.pop("notebook_path", None)
-        if (kernel_id is None) == (notebook_path is None) and kernel_id is None:
-            raise Invalid("Say which notebook: give kernel_id or notebook_path.", field="kernel_id")
-        if kernel_id is None:
-            kernel_id = await self.kernel_of(notebook_path)
-        kernel = self.kernel(kernel_id)
-        notebook_path = await self.notebook_of(kernel_id) or notebook_path
-        given = {name: value for name, value in wanted.items() if value is not None}
-        switch = await self.switches.begin(self.actor, key, kernel, notebook_path, SwitchRequest(**given))
+        key, wanted = self.idempotency_key, await self.wanted()
+        switch = await self.switches.begin(self.actor, key, *wanted)
         self.reply(switch, status=202, location=f"switches/{switch['id']}")
+
+
+class PreviewHandler(NotebookHandler):
+    path = "switches/preview"
+
+    @authorized("write", resource="computehub:switches")
+    async def post(self) -> None:
+        self.reply(await preview(self.switches, self.actor, *await self.wanted()))
 
 
 class SwitchHandler(NotebookHandler):
@@ -108,4 +119,12 @@ class CancelSwitchHandler(NotebookHandler):
         self.reply(switch.as_json())
 
 
-HANDLERS: tuple[type[ComputeHubHandler], ...] = (KernelHandler, SwitchesHandler, SwitchHandler, CancelSwitchHandler)
+# The preview's address goes before that of a switch, which it would be taken for.
+HANDLERS: tuple[type[ComputeHubHandler], ...] = (
+    KernelHandler,
+    KeepHandler,
+    SwitchesHandler,
+    PreviewHandler,
+    SwitchHandler,
+    CancelSwitchHandler,
+)

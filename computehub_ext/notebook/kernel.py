@@ -12,6 +12,7 @@ import zmq
 from jupyter_server.services.kernels.kernelmanager import ServerKernelManager
 from zmq.eventloop.zmqstream import ZMQStream
 
+from computehub_ext.core.actor import Actor
 from computehub_ext.core.errors import BackendError, ComputeHubError
 from computehub_ext.notebook import wire
 from computehub_ext.notebook.code import Line
@@ -70,6 +71,8 @@ class SwitchableKernelManager(ServerKernelManager):
     """The kernel before the last move, kept until the new one has shown that it works."""
     lease_id: str | None = None
     payer: str | None = None
+    moved_by: Actor | None = None
+    """Who asked for the last move; None where nobody did."""
     way_back_keeper: asyncio.Task[None] | None = None
     has_left = False
     _greeting: asyncio.Task[None] | None = None

@@ -186,11 +186,16 @@ class ComputeHubKernelManager(AsyncMappingKernelManager):
             return None
         return lease
 
+    def has_lease(self, lease_id: str) -> bool:
+        """Whether a notebook of this server is on that lease."""
+        return any(getattr(kernel, "lease_id", None) == lease_id for kernel in self._kernels.values())
+
     async def after_death(self, kernel: SwitchableKernelManager, reason: str) -> bool:
         """A kernel died by itself. True when the one from before its move is back, with its variables."""
         lease_id, kernel.lease_id = kernel.lease_id, None
         if lease_id is None:
             return False
+        kernel.moved_by = None
         self.survival.forget(kernel.kernel_id)
         lease = await self.released(lease_id, "kernel_died", reason)
         cost = _cost_in_words(lease)

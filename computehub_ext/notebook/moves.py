@@ -63,6 +63,19 @@ class SwitchRequest:
     display_id: str | None = None
     approval_id: str | None = None
 
+    @property
+    def lease_wish(self) -> dict[str, Any]:
+        """What of it the control plane is asked for."""
+        return {
+            "model": self.model,
+            "count": self.count,
+            "duration_seconds": self.duration_seconds,
+            "max_rate_microcredits_per_hour": self.max_rate_microcredits_per_hour,
+            "booking_id": self.booking_id,
+            "idle_timeout_seconds": self.idle_timeout_seconds,
+            "approval_id": self.approval_id,
+        }
+
 
 def judge(request: SwitchRequest, lost: list[dict[str, Any]], problems: list[dict[str, str]]) -> None:
     """Raise ``LossNotAccepted`` unless all that stays behind, and all that the other place lacks, was agreed to."""

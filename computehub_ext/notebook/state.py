@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,30 @@ CAPTURE_SECONDS = 600.0
 _PACKAGE = "__import__('_computehub')"
 _DUMPS = "__import__('json').dumps"
 _SHELL = "__import__('IPython').get_ipython()"
+
+
+def weighed(
+    found: Mapping[str, Any], price: Mapping[str, Any] | None, problems: list[dict[str, str]]
+) -> dict[str, Any]:
+    """A kernel's own preview with its price, shaped as openapi.yaml's ``Preview``.
+
+    Parameters
+    ----------
+    price:
+        The lease to move to, or the quote of one to come.
+    problems:
+        What the other place lacks, as far as it was asked.
+    """
+    priced = price or {}
+    return {
+        "carried": [item if isinstance(item, dict) else {"name": str(item)} for item in found.get("carried", ())],
+        "lost": found.get("lost", []),
+        "total_bytes": int(found.get("total_bytes", 0)),
+        "seconds": found.get("seconds"),
+        "problems": problems,
+        "amount_microcredits": priced.get("held_microcredits", priced.get("amount_microcredits")),
+        "rate_microcredits_per_hour": priced.get("rate_microcredits_per_hour"),
+    }
 
 
 def greeting() -> tuple[str, ...]:

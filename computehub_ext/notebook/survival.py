@@ -60,7 +60,8 @@ class Survival:
             "session_name": arguments.get("env", {}).get("JPY_SESSION_NAME", ""),
             "token_hashes": self._manager.hashes_of(kernel.kernel_id),
             "payer": kernel.payer,
-            "person": person and {"username": person.username, "display_name": person.display_name},
+            "person": _written(person),
+            "moved_by": _written(kernel.moved_by),
         }
 
     def forget(self, kernel_id: str) -> None:
@@ -97,6 +98,8 @@ class Survival:
         kernel.adopt(provisioner)
         if saved.get("person"):
             kernel.traffic.starter = Actor(via=Via.TOKEN, **saved["person"])
+        if saved.get("moved_by"):
+            kernel.moved_by = Actor(via=Via.TOKEN, **saved["moved_by"])
         kernel.lease_id, kernel.payer = saved["lease_id"], saved["payer"]
         provisioner.place = LeasedPlace(
             manager.plane, saved["lease_id"], saved["placement_id"], saved["connection_info"], saved["python_version"]
@@ -158,3 +161,8 @@ class Survival:
         kernel._close_control_socket()
         kernel.cleanup_connection_file()
         self._manager._kernels.pop(kernel.kernel_id, None)
+
+
+def _written(person: Actor | None) -> dict[str, str] | None:
+    """By name alone: how they were connected does not outlive the server."""
+    return None if person is None else {"username": person.username, "display_name": person.display_name}

@@ -31,7 +31,7 @@ from computehub_ext.notebook.moves import (
     judge,
 )
 from computehub_ext.notebook.places import LeasedPlace, Place
-from computehub_ext.notebook.state import Carrier, counting_on
+from computehub_ext.notebook.state import Carrier, counting_on, weighed
 from computehub_ext.notebook.successor import Successor
 
 log = logging.getLogger(__name__)
@@ -40,6 +40,8 @@ WAIT_SECONDS_MAX = 240.0
 """How long a device is kept, and not billed, for a notebook whose running cell does not end."""
 WAY_BACK_SECONDS = 300.0
 """How long the kernel before the move is kept unless a cell completes on the new one before."""
+NOTES_MAX = 50
+"""A kernel writes them, and may hold a thousand tensors that each have something to say."""
 
 
 @dataclass(eq=False)
@@ -145,19 +147,12 @@ class Switch:
         self._task = self.kernel.kernels.in_background(self._run())
 
     async def _take_lease(self) -> dict[str, Any]:
-        wanted = self.request
         lease: dict[str, Any] = await self.kernel.plane.take_lease(
             self.actor,
             key=self.key,
             kernel_id=self.kernel.kernel_id,
-            model=wanted.model,
-            count=wanted.count,
-            duration_seconds=wanted.duration_seconds,
-            max_rate_microcredits_per_hour=wanted.max_rate_microcredits_per_hour,
-            booking_id=wanted.booking_id,
             notebook_path=self.notebook_path,
-            idle_timeout_seconds=wanted.idle_timeout_seconds,
-            approval_id=wanted.approval_id,
+            **self.request.lease_wish,
         )
         return lease
 
@@ -271,18 +266,9 @@ class Switch:
         """Find out what can't come along before anything is billed, and go on only if that was agreed to."""
         assert self._new is not None
         preview = await self._carrier.preview(self._line, self.request.keep)
-        preview["carried"] = [_named(item) for item in preview.get("carried", ())]
         new = await asyncio.shield(self._new)
         self._problems = await self._carrier.check(new.line, preview)
-        self.preview = {
-            "carried": preview["carried"],
-            "lost": preview.get("lost", []),
-            "total_bytes": int(preview.get("total_bytes", 0)),
-            "seconds": preview.get("seconds"),
-            "problems": self._problems,
-            "amount_microcredits": (self.lease or {}).get("held_microcredits"),
-            "rate_microcredits_per_hour": (self.lease or {}).get("rate_microcredits_per_hour"),
-        }
+        self.preview = weighed(preview, self.lease, self._problems)
         judge(self.request, self.preview["lost"], self._problems)
 
     async def _capture(self) -> None:
@@ -333,6 +319,8 @@ class Switch:
         new = await asyncio.shield(self._new)
         assert new.staged is not None
         await self.kernel.complete(new.staged)  # for a browser that came at the last moment
+        # What the clock moves back, nobody asked for.
+        self.kernel.moved_by = self.actor if self.release_reason == "returned" else None
         before = self.kernel.commit(new.staged, keep_old=self.to_gpu)
         new.staged = None
         lost = (self._manifest or {}).get("lost", [])
@@ -341,6 +329,7 @@ class Switch:
         self.result = {
             "restored": restored.get("restored", []),
             "lost": lost,
+            "notes": [str(note) for note in restored.get("notes", ())][:NOTES_MAX],
             "bytes": int(restored.get("bytes", 0)),
             "seconds": round(seconds, 3),
         }
@@ -422,10 +411,6 @@ class Switch:
         except ComputeHubError as error:
             # Unrenewed it ends by itself, and the control plane settles it with nothing charged.
             log.warning("lease %s of failed switch %s could not be closed: %s", self.lease["id"], self.id, error)
-
-
-def _named(item: Any) -> dict[str, Any]:
-    return item if isinstance(item, dict) else {"name": str(item)}
 
 
 def _seen(task: asyncio.Future[Any]) -> None:

@@ -40,7 +40,10 @@ class Switches:
     def find(self, actor: Actor, switch_id: str) -> Switch:
         switch = self._by_id.get(switch_id)
         if switch is None or not _may_see(actor, switch):
-            raise NotFound(f"There is no switch {switch_id} of yours.", switch_id=switch_id)
+            raise NotFound(
+                f"There is no switch {switch_id} of yours; the notebook's server remembers moves until it stops.",
+                switch_id=switch_id,
+            )
         return switch
 
     async def begin(
@@ -58,7 +61,7 @@ class Switches:
             if known[0] != asked:
                 raise IdempotencyMismatch("This Idempotency-Key came with another switch before.", key=key)
             return Replayed(known[1].as_json())
-        await self._refuse_senseless(actor, kernel, request)
+        await self.refuse_senseless(actor, kernel, request)
         switch = Switch(kernel, actor, request, key=f"switch:{key}", notebook_path=notebook_path)
         switch.on_change = self.changed
         await switch.begin()
@@ -66,7 +69,8 @@ class Switches:
         self._by_key[actor.username, key] = asked, switch
         return switch.as_json()
 
-    async def _refuse_senseless(self, actor: Actor, kernel: SwitchableKernelManager, request: SwitchRequest) -> None:
+    async def refuse_senseless(self, actor: Actor, kernel: SwitchableKernelManager, request: SwitchRequest) -> None:
+        """Refuse a move that needs no look into the books to be impossible."""
         if actor.via is Via.KERNEL and actor.kernel_id != kernel.kernel_id:
             raise Forbidden("A kernel may move its own notebook only.")
         reason = kernel.why_not_switchable

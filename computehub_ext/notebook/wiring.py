@@ -75,6 +75,7 @@ def setup(serverapp: Any, plane: Any) -> None:
     settings = serverapp.web_app.settings
     settings["computehub_switches"] = switches
     settings["computehub_kernel_actor"] = manager.kernel_actor
+    settings["computehub_lease_is_here"] = manager.has_lease
     manager.join(plane, switches)
     _add_routes(serverapp.web_app, [route(serverapp.base_url, handler) for handler in HANDLERS])
     for kernel in manager.survival.remember():

@@ -68,6 +68,11 @@ def find_person(unit: Unit, username: str) -> Person | None:
     return store.find(unit, username.strip())
 
 
+def get_person(unit: Unit, person_id: str) -> Person:
+    """The person of an id that another table holds."""
+    return _get(unit, person_id)[0]
+
+
 def account_of(person: Person) -> str:
     return person.account_id
 

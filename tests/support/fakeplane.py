@@ -154,6 +154,20 @@ class FakePlane:
             raise NotFound(f"There is no lease {lease_id} of yours.")
         return dict(lease)
 
+    async def lease_seen(self, actor: Actor, lease_id: str) -> Any:
+        lease = self._of(lease_id)
+        mine, running = lease["owner"] == actor.username, lease["state"] == "running"
+        return {
+            "lease": dict(lease),
+            "payer": {"username": lease["owner"], "display_name": lease["owner"].title()},
+            "is_mine": mine,
+            "may": dict.fromkeys(("return", "extend", "shorten", "end"), mine and running),
+            "idle": {"since_at": None, "gives_back_at": None},
+        }
+
+    async def keep_lease(self, lease_id: str) -> None:
+        await self._called("keep_lease")
+
     async def lease_by_id(self, lease_id: str) -> Any:
         return dict(self._of(lease_id))
 

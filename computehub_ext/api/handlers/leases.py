@@ -21,6 +21,16 @@ class LeaseHandler(ComputeHubHandler):
         self.reply(await self.plane.lease(self.actor, **self.arguments))
 
 
+class LeaseReadingsHandler(ComputeHubHandler):
+    path = "leases/{lease_id}/readings"
+
+    @authorized("read", resource="computehub:leases")
+    async def get(self, lease_id: str) -> None:
+        # Who may use the notebook sees its devices: known on its own server alone, which tells by this setting.
+        is_here = self.settings.get("computehub_lease_is_here", lambda lease_id: False)
+        self.reply(await self.plane.readings(self.actor, at_its_notebook=is_here(lease_id), **self.arguments))
+
+
 class ExtendLeaseHandler(ComputeHubHandler):
     path = "leases/{lease_id}/extend"
 

@@ -70,7 +70,7 @@ async def test_whoever_sent_the_cell_pays_whatever_its_header_says(
     await bob.close()
 
 
-async def test_what_one_pays_for_the_other_neither_sees_nor_moves(
+async def test_what_one_pays_for_the_other_sees_and_does_not_move(
     server: JupyterServer, plane: FakePlane, people: dict[str, Rest]
 ) -> None:
     alice, bob = people["alice"], people["bob"]
@@ -80,7 +80,8 @@ async def test_what_one_pays_for_the_other_neither_sees_nor_moves(
 
     assert (await alice.kernel(kernel_id))["lease"]["owner"] == "alice"
     seen = await bob.kernel(kernel_id)
-    assert (seen["place"], seen["lease"], seen["switch"]) == ("gpu", None, None)
+    assert (seen["place"], seen["lease"]["owner"], seen["switch"]) == ("gpu", "alice", None)
+    assert (seen["payer"]["username"], seen["moved_by"]["username"], seen["is_mine"]) == ("alice", "alice", False)
     assert (await bob.client.get(f"{API}switches/{switch['id']}")).status_code == 404
     assert (await bob.client.post(f"{API}switches/{switch['id']}/cancel")).status_code == 404
     assert (await bob.switch("cpu", kernel_id)).status_code == 404
