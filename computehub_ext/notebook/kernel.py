@@ -175,10 +175,10 @@ class SwitchableKernelManager(ServerKernelManager):
             await self.kernels.greet(line)
         except BackendError as error:
             self.log.warning("kernel %s has no %%gpu: %s", self.kernel_id, error)
+        await self._all_heard()
         if self.switch is None and line is self.line:
             self.traffic.open()
 
-        await self._all_heard()
     async def greeted(self) -> None:
         """Wait until our code has run in a kernel that was just started."""
         if self._greeting is not None:
@@ -308,9 +308,6 @@ class SwitchableKernelManager(ServerKernelManager):
             if control is not None:
                 close_all({"control": control})
 
-    def _connected_buffer(self, info: Mapping[str, Any]) -> tuple[dict[str, ZMQStream], Subscription] | None:
-        """Connect the channels of a browser that is away, under its own identity, if one left any."""
-        buffer = self.kernels._kernel_buffers.get(self.kernel_id)
     async def _all_heard(self) -> None:
         """Wait until the kernel has heard of all who listen: it may answer before that, and what it says be lost."""
         waited: set[Subscription] = set()
@@ -329,6 +326,9 @@ class SwitchableKernelManager(ServerKernelManager):
         found = (getattr(stream, "subscription", None) for stream in streams)
         return [subscription for subscription in found if subscription is not None]
 
+    def _connected_buffer(self, info: Mapping[str, Any]) -> tuple[dict[str, ZMQStream], Subscription] | None:
+        """Connect the channels of a browser that is away, under its own identity, if one left any."""
+        buffer = self.kernels._kernel_buffers.get(self.kernel_id)
         if not buffer or not buffer["channels"]:
             return None
         streams = {}
