@@ -1,0 +1,80 @@
+import { ApiError } from "../api/errors";
+import { Resource } from "../models/resource";
+
+const settle = async () => {
+  for (let turn = 0; turn < 20; turn += 1) {
+    await Promise.resolve();
+  }
+};
+
+function hide(hidden: boolean): void {
+  Object.defineProperty(document, "hidden", { configurable: true, get: () => hidden });
+}
+
+afterEach(() => hide(false));
+
+describe("Resource", () => {
+  it("fetches for nobody, and once for many", async () => {
+    const fetch = jest.fn(async () => 1);
+    const resource = new Resource(fetch, { name: "test" });
+    resource.invalidate();
+    await settle();
+    expect(fetch).toHaveBeenCalledTimes(0);
+    const first = new Promise((resolve) => resource.changed.connect((_, { value }) => value && resolve(value)));
+    const uses = [resource.use(), resource.use()];
+    await first;
+    expect(fetch).toHaveBeenCalledTimes(1);
+    uses.forEach((use) => use.dispose());
+    resource.dispose();
+  });
+
+  it("asks once more for what changed while it was asking", async () => {
+    let answer: (value: number) => void = () => undefined;
+    const fetch = jest.fn(() => new Promise<number>((resolve) => (answer = resolve)));
+    const resource = new Resource(fetch, { name: "test" });
+    const done = resource.refresh();
+    void resource.refresh();
+    void resource.refresh();
+    answer(1);
+    await settle();
+    expect(fetch).toHaveBeenCalledTimes(2);
+    answer(2);
+    await done;
+    expect(resource.value).toBe(2);
+    expect(fetch).toHaveBeenCalledTimes(2);
+  });
+
+  it("keeps the old value beside a failure, and forgets the failure with the next answer", async () => {
+    const answers: (() => number)[] = [
+      () => 1,
+      () => {
+        throw new ApiError("unreachable", "gone");
+      },
+      () => 2,
+    ];
+    const resource = new Resource(async () => answers.shift()!(), { name: "test" });
+    await resource.refresh();
+    await resource.refresh();
+    expect(resource.state).toMatchObject({ value: 1, isFetching: false, error: { code: "unreachable" } });
+    await resource.refresh();
+    expect(resource.state).toMatchObject({ value: 2, error: null });
+  });
+
+  it("asks nothing in a hidden tab, and what it missed when the tab is seen", async () => {
+    const fetch = jest.fn(async () => 1);
+    const resource = new Resource(fetch, { name: "test" });
+    const use = resource.use();
+    await resource.refresh();
+    const before = fetch.mock.calls.length;
+    hide(true);
+    resource.invalidate();
+    await settle();
+    expect(fetch).toHaveBeenCalledTimes(before);
+    hide(false);
+    resource.look();
+    await settle();
+    expect(fetch).toHaveBeenCalledTimes(before + 1);
+    use.dispose();
+    resource.dispose();
+  });
+});

@@ -1,0 +1,155 @@
+import type { IDisposable } from "@lumino/disposable";
+import { DisposableDelegate } from "@lumino/disposable";
+import { Poll } from "@lumino/polling";
+import type { ISignal } from "@lumino/signaling";
+import { Signal } from "@lumino/signaling";
+
+import type { ApiError } from "../api/errors";
+import { asApiError } from "../api/errors";
+
+const INTERVAL_MS = 60_000;
+const LONGEST_MS = 10 * 60_000;
+
+/** What a view shows of a resource: its value, the last failure, or both (an old value beside a new failure). */
+export interface ResourceState<Value> {
+  readonly value: Value | undefined;
+  readonly error: ApiError | null;
+  readonly isFetching: boolean;
+  /** When `value` was fetched, in milliseconds since the epoch; 0 before. */
+  readonly fetchedAt: number;
+}
+
+export interface ResourceOptions {
+  name: string;
+  /** How often to look without being told, in milliseconds. Events tell most; this is for what they miss. */
+  intervalMs?: number;
+}
+
+/**
+ * One thing of the server that views share: fetched while somebody uses it, kept fresh by events, and by polling with
+ * backoff behind them. Hidden tabs ask nothing; what went stale meanwhile is fetched when the tab is seen again.
+ */
+export class Resource<Value> implements IDisposable {
+  constructor(
+    private readonly fetchValue: () => Promise<Value>,
+    { name, intervalMs = INTERVAL_MS }: ResourceOptions,
+  ) {
+    this.poll = new Poll({
+      auto: false,
+      name: `computehub:${name}`,
+      factory: () => this.fetchOrThrow(),
+      frequency: { interval: intervalMs, backoff: true, max: Math.max(LONGEST_MS, intervalMs) },
+      standby: () => this.users === 0 || document.hidden,
+    });
+  }
+
+  get changed(): ISignal<this, ResourceState<Value>> {
+    return this._changed;
+  }
+
+  get state(): ResourceState<Value> {
+    return this._state;
+  }
+
+  get value(): Value | undefined {
+    return this._state.value;
+  }
+
+  get isDisposed(): boolean {
+    return this._isDisposed;
+  }
+
+  /** Keep this fresh until the answer is disposed. The first user makes it fetch. */
+  use(): IDisposable {
+    this.users += 1;
+    if (this.users === 1) {
+      void this.poll.start();
+    }
+    return new DisposableDelegate(() => {
+      this.users -= 1;
+      if (this.users === 0 && !this._isDisposed) {
+        void this.poll.stop();
+      }
+    });
+  }
+
+  /** Fetch now, and wait for it. What is asked for while a fetch is under way is answered by a second one after it. */
+  async refresh(): Promise<void> {
+    if (this._isDisposed) {
+      return;
+    }
+    this.isWanted = true;
+    this.running ??= this.fetchWanted().finally(() => {
+      this.running = null;
+    });
+    return this.running;
+  }
+
+  /** Something changed there: fetch at once if anybody looks, else when somebody does. */
+  invalidate(): void {
+    this.isStale = true;
+    if (this.users > 0 && !document.hidden) {
+      void this.refresh();
+    }
+  }
+
+  /** Show what the answer to a write already told. */
+  set(value: Value): void {
+    this.show({ ...this._state, value, error: null, fetchedAt: Date.now() });
+  }
+
+  /** The tab is seen again, or the network is back. */
+  look(): void {
+    if (this.users > 0 && (this.isStale || this._state.error)) {
+      void this.refresh();
+    }
+  }
+
+  dispose(): void {
+    if (this._isDisposed) {
+      return;
+    }
+    this._isDisposed = true;
+    this.poll.dispose();
+    Signal.clearData(this);
+  }
+
+  private async fetchWanted(): Promise<void> {
+    while (this.isWanted && !this._isDisposed) {
+      this.isWanted = false;
+      this.isStale = false;
+      this.show({ ...this._state, isFetching: true });
+      try {
+        const value = await this.fetchValue();
+        this.show({ value, error: null, isFetching: false, fetchedAt: Date.now() });
+      } catch (reason) {
+        this.isStale = true;
+        this.show({ ...this._state, error: asApiError(reason), isFetching: false });
+      }
+    }
+  }
+
+  /** For the poll, whose backoff is told by a rejection. */
+  private async fetchOrThrow(): Promise<void> {
+    await this.refresh();
+    if (this._state.error) {
+      throw this._state.error;
+    }
+  }
+
+  private show(state: ResourceState<Value>): void {
+    if (!this._isDisposed) {
+      this._state = state;
+      this._changed.emit(state);
+    }
+  }
+
+  private readonly poll: Poll;
+  private _changed = new Signal<this, ResourceState<Value>>(this);
+  private _isDisposed = false;
+  private _state: ResourceState<Value> = { value: undefined, error: null, isFetching: false, fetchedAt: 0 };
+  private isStale = false;
+  private isWanted = false;
+  private running: Promise<void> | null = null;
+  private users = 0;
+}

@@ -1,0 +1,13 @@
+import type { JupyterFrontEnd, JupyterFrontEndPlugin } from "@jupyterlab/application";
+
+import { ComputeHub } from "../models/hub";
+import { IComputeHub } from "../tokens";
+
+/** What all the others stand on. Nothing is fetched before one of them shows something. */
+export const core: JupyterFrontEndPlugin<ComputeHub> = {
+  id: "computehub:core",
+  description: "The connection to ComputeHub's control plane.",
+  autoStart: true,
+  provides: IComputeHub,
+  activate: (app: JupyterFrontEnd): ComputeHub => new ComputeHub(app.serviceManager),
+};

@@ -1,0 +1,45 @@
+import type { ISignal } from "@lumino/signaling";
+import { useEffect, useReducer, useState } from "react";
+
+import type { ServerClock } from "../models/clock";
+import type { Resource, ResourceState } from "../models/resource";
+
+/** A resource's state; it is kept fresh for as long as the component is mounted. */
+export function useResource<Value>(resource: Resource<Value>): ResourceState<Value> {
+  const [, again] = useReducer((count: number) => count + 1, 0);
+  useEffect(() => {
+    resource.changed.connect(again);
+    const use = resource.use();
+    return () => {
+      resource.changed.disconnect(again);
+      use.dispose();
+    };
+  }, [resource]);
+  return resource.state;
+}
+
+/** Render again whenever a signal is emitted. */
+export function useSignal(signal: ISignal<unknown, unknown>): void {
+  const [, again] = useReducer((count: number) => count + 1, 0);
+  useEffect(() => {
+    signal.connect(again);
+    return () => {
+      signal.disconnect(again);
+    };
+  }, [signal]);
+}
+
+/** The server's time in milliseconds, once a second while mounted and seen. */
+export function useNow(clock: ServerClock): number {
+  const [now, setNow] = useState(() => clock.now());
+  useEffect(() => {
+    const tick = () => setNow(clock.now());
+    clock.tick.connect(tick);
+    const watch = clock.watch();
+    return () => {
+      clock.tick.disconnect(tick);
+      watch.dispose();
+    };
+  }, [clock]);
+  return now;
+}
