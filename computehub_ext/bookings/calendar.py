@@ -44,6 +44,12 @@ class _Bucket:
         self.levels = [0]
         self.peak = self.trough = 0
 
+    def copy(self) -> _Bucket:
+        twin = _Bucket(self.starts[0])
+        twin.base, twin.peak, twin.trough = self.base, self.peak, self.trough
+        twin.starts, twin.levels = self.starts.copy(), self.levels.copy()
+        return twin
+
     def shift(self, change: int) -> None:
         """Change the whole hour, in constant time."""
         self.base += change
@@ -97,6 +103,13 @@ class CapacityIndex:
         self._settled = threading.Condition(self._lock)
         self._unsettled: dict[object, tuple[TimeSpan, int]] = {}
         self._latest: deque[tuple[float, TimeSpan]] = deque(maxlen=LATEST_MAX)
+
+    def copy(self) -> CapacityIndex:
+        """As it is now, to try things out on: a few milliseconds for 10,000 bookings."""
+        twin = CapacityIndex(self.capacity, bucket=self._width * _MICROSECOND)
+        with self._lock:
+            twin._buckets = {number: bucket.copy() for number, bucket in self._buckets.items()}
+        return twin
 
     def reserve(self, span: TimeSpan, count: int, *, by: object = None) -> bool:
         """Take ``count`` devices over ``span`` if they fit at every moment, and say whether they did.
@@ -278,3 +291,20 @@ class Calendar:
             if index is None:
                 index = self._indexes[pool_id] = CapacityIndex(0)
             return index
+
+    def draft(self) -> Calendar:
+        """A calendar that begins as this one is and may be changed without anybody noticing."""
+        return _Draft(self)
+
+
+class _Draft(Calendar):
+    """Copies a pool's index when it is first looked at."""
+
+    def __init__(self, of: Calendar) -> None:
+        super().__init__()
+        self._real = of
+
+    def of(self, pool_id: str) -> CapacityIndex:
+        if pool_id not in self._indexes:
+            self._indexes[pool_id] = self._real.of(pool_id).copy()
+        return self._indexes[pool_id]

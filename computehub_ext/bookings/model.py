@@ -58,6 +58,7 @@ class Booking:
     notebook_path: str | None
     created_at: datetime
     changed_at: datetime
+    series_id: str | None = None
 
     @property
     def is_live(self) -> bool:
@@ -111,6 +112,30 @@ class Booking:
         amount = rated(self.rate_microcredits_per_hour, span.duration, self.count)
         return replace(self, span=span, amount_microcredits=amount)
 
+    def has_begun(self, now: datetime) -> bool:
+        """Whether its time runs, or a lease uses it."""
+        return self.state is BookingState.ACTIVE or self.span.start_at <= now
+
+    def moved(self, span: TimeSpan, count: int, now: datetime) -> Booking:
+        """The same booking at another time, of another length or of more devices, at the price that was agreed.
+
+        Once it has begun, what was held before can't be undone: only its end moves.
+        """
+        if not self.is_live or now >= self.span.end_at:
+            raise IllegalMove(f"Booking {self.id} is over.", booking_id=self.id, state=self.state.value)
+        for field, changes in (("starts_at", span.start_at != self.span.start_at), ("count", count != self.count)):
+            if changes and self.has_begun(now):
+                raise IllegalMove(
+                    f"Booking {self.id} has begun: only its length can change.",
+                    booking_id=self.id,
+                    state=self.state.value,
+                    field=field,
+                )
+        if span.end_at <= now:
+            raise Invalid(f"A booking ends after now, {iso(now)}.", field="duration_seconds")
+        amount = rated(self.rate_microcredits_per_hour, span.duration, count)
+        return replace(self, span=span, count=count, amount_microcredits=amount)
+
     def held_cost(self, now: datetime) -> int:
         """The price of the time from its start until ``now``, never beyond its end: 0 before it starts."""
         held = min(now, self.span.end_at) - self.span.start_at
@@ -156,17 +181,17 @@ class BookingLimits:
 
     def check_duration(self, duration: timedelta) -> None:
         if duration <= timedelta(0):
-            raise Invalid("A booking ends after it starts.", field="duration")
+            raise Invalid("A booking ends after it starts.", field="duration_seconds")
         if duration < self.min_duration:
             raise Invalid(
                 f"A booking lasts at least {in_words(self.min_duration)}, not {in_words(duration)}.",
-                field="duration",
+                field="duration_seconds",
                 minimum_seconds=self.min_duration.total_seconds(),
             )
         if duration > self.max_duration:
             raise Invalid(
                 f"A booking lasts at most {in_words(self.max_duration)}, not {in_words(duration)}.",
-                field="duration",
+                field="duration_seconds",
                 maximum_seconds=self.max_duration.total_seconds(),
             )
 
@@ -195,6 +220,16 @@ class Alternative:
 
 
 @dataclass(frozen=True)
+class QuotedOccurrence:
+    """One time of a series; ``note`` says what the change of the clocks did to it."""
+
+    span: TimeSpan
+    amount_microcredits: int
+    available: bool
+    note: str | None
+
+
+@dataclass(frozen=True)
 class Quote:
     """What it would cost, whether it is free, and what else there is if not. A quote holds nothing."""
 
@@ -206,6 +241,10 @@ class Quote:
     available: bool
     earliest: tuple[TimeSpan, ...]
     alternatives: tuple[Alternative, ...]
+    change_microcredits: int | None = None
+    """By how much the hold of the booking that is moved would grow."""
+    occurrences: tuple[QuotedOccurrence, ...] | None = None
+    """Those of a series."""
 
 
 def in_words(duration: timedelta) -> str:

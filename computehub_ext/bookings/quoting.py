@@ -107,7 +107,7 @@ def quote(
         count,
         span,
         available=False,
-        earliest=_next_slots(calendar, same_model, count=count, span=span, horizon=horizon),
+        earliest=next_slots(calendar, same_model, count=count, span=span, horizon=horizon),
         alternatives=_alternatives(calendar, others, instead_of=pool, count=count, span=span, horizon=horizon),
     )
 
@@ -117,7 +117,7 @@ def wanted_span(span: TimeSpan | None, duration: timedelta | None, now: datetime
     if span is not None:
         return span
     if duration is None or duration <= timedelta(0):
-        raise Invalid("A GPU is held for a time above zero.", field="duration")
+        raise Invalid("A GPU is held for a time above zero.", field="duration_seconds")
     return TimeSpan.starting(now, duration)
 
 
@@ -128,8 +128,8 @@ def choices_json(quote: Quote) -> dict[str, Any]:
         "count": quote.count,
         "rate_microcredits_per_hour": quote.rate_microcredits_per_hour,
         "amount_microcredits": quote.amount_microcredits,
-        **_times(quote.span),
-        "earliest": [_times(span) for span in quote.earliest],
+        **times(quote.span),
+        "earliest": [times(span) for span in quote.earliest],
         "alternatives": [
             {
                 "model": other.pool.model,
@@ -137,7 +137,7 @@ def choices_json(quote: Quote) -> dict[str, Any]:
                 "simulated": other.pool.simulated,
                 "rate_microcredits_per_hour": other.pool.rate_microcredits_per_hour,
                 "amount_microcredits": other.amount_microcredits,
-                **_times(other.span),
+                **times(other.span),
             }
             for other in quote.alternatives
         ],
@@ -189,7 +189,7 @@ def _soonest(
     return sorted(slots, key=lambda each: each[0].start_at)
 
 
-def _next_slots(
+def next_slots(
     calendar: Calendar, found: Sequence[Pool], *, count: int, span: TimeSpan, horizon: datetime
 ) -> tuple[TimeSpan, ...]:
     """The next slots, each beginning after the one before has ended."""
@@ -217,5 +217,5 @@ def _alternatives(
     return tuple(best.values())[:SUGGESTIONS_MAX]
 
 
-def _times(span: TimeSpan) -> dict[str, str]:
+def times(span: TimeSpan) -> dict[str, str]:
     return {"starts_at": iso(span.start_at), "ends_at": iso(span.end_at)}

@@ -18,11 +18,12 @@ from datetime import datetime, timedelta
 from computehub_ext.bookings import store
 from computehub_ext.bookings.calendar import Calendar
 from computehub_ext.bookings.capacity import release, reserve_first, reserve_more
+from computehub_ext.bookings.finding import covering, find, list_bookings, list_by_start
 from computehub_ext.bookings.model import Booking, BookingLimits, BookingState, in_words, iso
 from computehub_ext.bookings.quoting import candidates, choices_json, earliest_slot, quote, wanted_span
 from computehub_ext.core.credits import rated
 from computehub_ext.core.database import Unit
-from computehub_ext.core.errors import Conflict, IdempotencyMismatch, IllegalMove, Invalid, NotFound, SlotTaken
+from computehub_ext.core.errors import Conflict, IdempotencyMismatch, IllegalMove, Invalid, SlotTaken
 from computehub_ext.core.ids import new_id
 from computehub_ext.core.settings import Settings
 from computehub_ext.core.timespan import TimeSpan
@@ -46,6 +47,7 @@ __all__ = [
     "free_now",
     "limits_of",
     "list_bookings",
+    "list_by_start",
     "load_calendar",
     "quote",
     "resize",
@@ -110,29 +112,6 @@ def free_now(
     return 0, slot.start_at if slot else None
 
 
-# -- finding -----------------------------------------------------------------------------------------------------------
-
-
-def find(unit: Unit, booking_id: str, *, person_id: str | None = None) -> Booking:
-    """One booking; for a ``person_id``, only if it is theirs: another's looks like none."""
-    booking = store.load(unit, booking_id)
-    if booking is None or (person_id is not None and booking.person_id != person_id):
-        raise NotFound(f"You have no booking {booking_id}.", booking_id=booking_id)
-    return booking
-
-
-def list_bookings(
-    unit: Unit, person_id: str, *, before: tuple[datetime, str] | None = None, limit: int = 50
-) -> list[Booking]:
-    """A person's bookings, newest first; ``before`` is the ``(created_at, id)`` of the last one seen."""
-    return store.load_newest(unit, person_id, before=before, limit=limit)
-
-
-def covering(unit: Unit, *, person_id: str, now: datetime) -> list[Booking]:
-    """A person's live bookings whose time it is, the one that ends last first."""
-    return store.load_covering(unit, person_id=person_id, at=now)
-
-
 # -- booking -----------------------------------------------------------------------------------------------------------
 
 
@@ -185,13 +164,13 @@ def book(
             raise IdempotencyMismatch("This key made another booking; a new booking needs a new key.", key=key)
         return earlier[0]
     span = wanted_span(span, duration, now)
-    _check_path(notebook_path)
+    check_path(notebook_path)
     limits.check_count(count)
     limits.check_duration(span.duration)
     limits.check_start(span.start_at, now)
     most = max_rate_microcredits_per_hour
     found = candidates(unit, model=model, count=count, max_rate_microcredits_per_hour=most)
-    _refuse_twice(unit, person, found, span, notebook_path)
+    refuse_twice(unit, person.id, {pool.model for pool in found}, span, notebook_path)
     pool = reserve_first(unit, calendar, found, span, count)
     if pool is None:
         choices = quote(unit, calendar, model=model, count=count, span=span, now=now, limits=limits,
@@ -200,6 +179,24 @@ def book(
             f"No {model or 'GPU'} is free from {iso(span.start_at)} for {in_words(span.duration)}.",
             **choices_json(choices),
         )
+    return add_booking(unit, person=person, pool=pool, count=count, span=span, key=key, input_hash=input_hash,
+                       notebook_path=notebook_path, now=now)  # fmt: skip
+
+
+def add_booking(
+    unit: Unit,
+    *,
+    person: Person,
+    pool: Pool,
+    count: int,
+    span: TimeSpan,
+    key: str,
+    input_hash: str,
+    notebook_path: str | None,
+    now: datetime,
+    series_id: str | None = None,
+) -> Booking:
+    """Hold the price of a slot that was taken in the calendar, and write the booking down."""
     booking_id = new_id("book")
     rate = pool.rate_microcredits_per_hour
     amount = rated(rate, span.duration, count)
@@ -225,21 +222,25 @@ def book(
         notebook_path=notebook_path,
         created_at=now,
         changed_at=now,
+        series_id=series_id,
     ).confirm(now)
     store.add(unit, booking, key=key, input_hash=input_hash)
     return booking
 
 
-def _check_path(notebook_path: str | None) -> None:
+def check_path(notebook_path: str | None) -> None:
+    """Refuse what can't be stored as a notebook's path."""
     # PostgreSQL stores neither zero characters nor lone surrogates; no notebook's name has them.
     path = notebook_path or ""
     if "\0" in path or any("\ud800" <= char <= "\udfff" for char in path) or len(path) > PATH_LENGTH_MAX:
         raise Invalid("That is not the path of a notebook.", field="notebook_path")
 
 
-def _refuse_twice(unit: Unit, person: Person, found: list[Pool], span: TimeSpan, notebook_path: str | None) -> None:
-    models = {pool.model for pool in found}
-    same = store.load_same(unit, person_id=person.id, models=models, span=span, notebook_path=notebook_path)
+def refuse_twice(
+    unit: Unit, person_id: str, models: set[str], span: TimeSpan, notebook_path: str | None, *, but: str | None = None
+) -> None:
+    """Refuse a slip: the same model, time and notebook as another booking of the person, other than ``but``."""
+    same = store.load_same(unit, person_id=person_id, models=models, span=span, notebook_path=notebook_path, but=but)
     if same is not None:
         raise Conflict(
             f"You hold {same.count} × {same.model} at that time for this notebook already, as {same.id}. "

@@ -22,6 +22,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     insert,
+    not_,
     or_,
     select,
     text,
@@ -52,6 +53,9 @@ bookings = Table(
     Column("changed_at", UtcDateTime, nullable=False),
     Column("key", String(200), nullable=False),
     Column("input_hash", String(80), nullable=False),
+    # Of a row that the same transaction made. Not a foreign key: SQLite adds a named one by copying the table, which
+    # leases and placements point at.
+    Column("series_id", String(40)),
     CheckConstraint("count >= 1", name="count_positive"),
     CheckConstraint("end_at > start_at", name="ends_after_it_starts"),
     CheckConstraint("amount_microcredits >= 0", name="amount_not_negative"),
@@ -59,6 +63,19 @@ bookings = Table(
     Index(None, "person_id", "created_at", "id"),
     Index(None, "person_id", "start_at"),
     Index(None, "state", "end_at"),
+    Index(None, "series_id", "start_at"),
+)
+
+series = Table(
+    "booking_series",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("person_id", String(40), ForeignKey("people.id"), nullable=False, index=True),
+    Column("rrule", String(300), nullable=False),
+    Column("time_zone", String(64), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    # What was left out and what the clocks moved, as it was answered: JSON.
+    Column("remarks", Text, nullable=False),
 )
 
 # One row for each change of a booking's end, so that a repeated request is known even after later changes.
@@ -101,6 +118,11 @@ _UNUSED = Prepared(
     )
     .order_by(bookings.c.start_at, bookings.c.id)
 )
+_OF_SERIES = Prepared(
+    select(bookings).where(bookings.c.series_id == bindparam("series_id")).order_by(bookings.c.start_at, bookings.c.id)
+)
+_ADD_SERIES = Prepared(insert(series))
+_SERIES = Prepared(select(series).where(series.c.id == bindparam("series_id")))
 _ADD_RESIZE = Prepared(insert(resizes))
 _RESIZE = Prepared(
     select(resizes.c.end_at).where(resizes.c.booking_id == bindparam("booking_id"), resizes.c.key == bindparam("key"))
@@ -127,11 +149,17 @@ def load_by_key(unit: Unit, person_id: str, key: str) -> tuple[Booking, str] | N
 
 
 def load_same(
-    unit: Unit, *, person_id: str, models: Collection[str], span: TimeSpan, notebook_path: str | None
+    unit: Unit,
+    *,
+    person_id: str,
+    models: Collection[str],
+    span: TimeSpan,
+    notebook_path: str | None,
+    but: str | None = None,
 ) -> Booking | None:
-    """A live booking of the same person for one of these models, this time and this notebook."""
+    """A live booking of the same person, not ``but``, for one of these models, this time and this notebook."""
     rows = _AT.all(unit, person_id=person_id, start_at=span.start_at, end_at=span.end_at, notebook_path=notebook_path)
-    return next((_booking(row) for row in rows if row.model in models), None)
+    return next((_booking(row) for row in rows if row.model in models and row.id != but), None)
 
 
 def load_live(unit: Unit, *, after: datetime) -> list[Booking]:
@@ -149,14 +177,62 @@ def load_unused(unit: Unit, *, now: datetime) -> list[Booking]:
     return [_booking(row) for row in _UNUSED.all(unit, now=now)]
 
 
-def load_newest(unit: Unit, person_id: str, *, before: tuple[datetime, str] | None, limit: int) -> list[Booking]:
+def load_by_start(
+    unit: Unit,
+    person_id: str,
+    *,
+    ends_after: datetime | None,
+    starts_before: datetime | None,
+    live_only: bool,
+    after: tuple[datetime, str] | None,
+    limit: int,
+) -> list[Booking]:
+    """A person's bookings in the order of their start; ``after`` is the ``(start_at, id)`` of the last one seen."""
     query = select(bookings).where(bookings.c.person_id == person_id)
+    if ends_after is not None:
+        query = query.where(bookings.c.end_at > ends_after)
+    if starts_before is not None:
+        query = query.where(bookings.c.start_at < starts_before)
+    if live_only:
+        query = query.where(_LIVE)
+    if after is not None:
+        at, booking_id = after
+        later = bookings.c.start_at > at
+        query = query.where(or_(later, and_(bookings.c.start_at == at, bookings.c.id > booking_id)))
+    query = query.order_by(bookings.c.start_at, bookings.c.id).limit(limit)
+    return [_booking(row) for row in unit.connection.execute(query)]
+
+
+def load_newest(
+    unit: Unit, person_id: str, *, before: tuple[datetime, str] | None, limit: int, over_at: datetime | None = None
+) -> list[Booking]:
+    """A person's bookings, newest first; with ``over_at`` only those that hold no time after that moment."""
+    query = select(bookings).where(bookings.c.person_id == person_id)
+    if over_at is not None:
+        query = query.where(or_(not_(_LIVE), bookings.c.end_at <= over_at))
     if before is not None:
         at, booking_id = before
         older = bookings.c.created_at < at
         query = query.where(or_(older, and_(bookings.c.created_at == at, bookings.c.id < booking_id)))
     query = query.order_by(bookings.c.created_at.desc(), bookings.c.id.desc()).limit(limit)
     return [_booking(row) for row in unit.connection.execute(query)]
+
+
+def add_series(
+    unit: Unit, *, series_id: str, person_id: str, rrule: str, time_zone: str, created_at: datetime, remarks: str
+) -> None:
+    _ADD_SERIES.run(unit, id=series_id, person_id=person_id, rrule=rrule, time_zone=time_zone, created_at=created_at,
+                    remarks=remarks)  # fmt: skip
+
+
+def load_series(unit: Unit, series_id: str) -> Any | None:
+    """The series as its row has it."""
+    return _SERIES.first(unit, series_id=series_id)
+
+
+def load_of_series(unit: Unit, series_id: str) -> list[Booking]:
+    """The bookings of a series, soonest first."""
+    return [_booking(row) for row in _OF_SERIES.all(unit, series_id=series_id)]
 
 
 def add_resize(unit: Unit, *, booking_id: str, key: str, end_at: datetime, at: datetime) -> None:
@@ -201,12 +277,13 @@ def _values(booking: Booking) -> dict[str, Any]:
         "notebook_path": booking.notebook_path,
         "created_at": booking.created_at,
         "changed_at": booking.changed_at,
+        "series_id": booking.series_id,
     }
 
 
 def _booking(row: Row[Any]) -> Booking:
     (booking_id, person_id, pool_id, model, count, start_at, end_at, state, hold_id, rate, amount, notebook_path,
-     created_at, changed_at, _key, _input_hash) = row  # fmt: skip
+     created_at, changed_at, _key, _input_hash, series_id) = row  # fmt: skip
     return Booking(
         booking_id,
         person_id,
@@ -221,4 +298,5 @@ def _booking(row: Row[Any]) -> Booking:
         notebook_path,
         created_at,
         changed_at,
+        series_id,
     )

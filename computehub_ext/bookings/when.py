@@ -64,7 +64,7 @@ def parse_when(text: str, time_zone: str, now: datetime) -> datetime:
         Of field ``when``: not understood, past, or a local time that the change of the clocks skips or repeats. Of
         field ``time_zone``: there is no such zone.
     """
-    home = _zone(time_zone)
+    home = find_zone(time_zone)
     words = " ".join(text.casefold().replace(",", " ").split())
     if not words or len(words) > _TEXT_MAX:
         raise _not_understood(text)
@@ -130,7 +130,7 @@ class _Typed:
     weekday: bool = False
 
 
-def _zone(name: str) -> ZoneInfo:
+def find_zone(name: str) -> ZoneInfo:
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
@@ -278,7 +278,7 @@ def _localised(local: datetime, zone: tzinfo, text: str, now: datetime) -> datet
     if first.utcoffset() == second.utcoffset():
         return first.astimezone(UTC)
     if first.astimezone(UTC).astimezone(zone).replace(tzinfo=None) != local:
-        valid = _end_of_gap(second.astimezone(UTC), first.astimezone(UTC), zone)
+        valid = end_of_gap(second.astimezone(UTC), first.astimezone(UTC), zone)
         raise Invalid(
             f'"{text}" does not exist: the clocks go forward over {local:%H:%M} on {local:%Y-%m-%d}. '
             f"The next time that does is {_iso(valid)}.",
@@ -296,7 +296,7 @@ def _localised(local: datetime, zone: tzinfo, text: str, now: datetime) -> datet
     )
 
 
-def _end_of_gap(before: datetime, after: datetime, zone: tzinfo) -> datetime:
+def end_of_gap(before: datetime, after: datetime, zone: tzinfo) -> datetime:
     """The moment, between two, at which the clocks change, to the second."""
     old = before.astimezone(zone).utcoffset()
     while after - before > timedelta(seconds=1):

@@ -61,6 +61,7 @@ leases = Table(
     Column("warned", String(120), nullable=False),
     CheckConstraint("posted_microcredits >= 0", name="posted_not_negative"),
     Index("leases_person", "person_id", "created_at"),
+    Index(None, "hold_id"),
     # One live lease a kernel: two would bill one notebook twice.
     Index(
         "leases_one_live_per_kernel",

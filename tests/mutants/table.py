@@ -169,7 +169,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="somebody else cancels a booking",
-        file="computehub_ext/bookings/service.py",
+        file="computehub_ext/bookings/finding.py",
         old=" or (person_id is not None and booking.person_id != person_id)",
         new="",
         test="tests/unit/test_bookings.py::test_anothers_booking_looks_like_none",

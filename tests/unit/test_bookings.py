@@ -141,7 +141,7 @@ def test_what_an_extension_meets(hub: Hub):
     assert hub.free("V100", 1.5, 5) == 1, "what was taken for it is given back"
     with pytest.raises(Invalid) as too_long:
         hub.resize(booking, 25, "long")
-    assert too_long.value.details["field"] == "duration"
+    assert too_long.value.details["field"] == "duration_seconds"
     hub.clock.advance(hours=1)
     with pytest.raises(Invalid) as too_short:
         hub.resize(booking, 0.9, "past")
@@ -166,8 +166,8 @@ def test_a_rate_that_rises_is_not_what_was_agreed(hub: Hub):
     ("wish", "field"),
     [
         ({"first": -0.01, "last": 1}, "starts_at"),
-        ({"first": 0, "last": 0.05}, "duration"),
-        ({"first": 0, "last": 24.01}, "duration"),
+        ({"first": 0, "last": 0.05}, "duration_seconds"),
+        ({"first": 0, "last": 24.01}, "duration_seconds"),
         ({"first": 24 * 60 + 0.1, "last": 24 * 60 + 1}, "starts_at"),
         ({"count": 0}, "count"),
         ({"count": -1}, "count"),
@@ -192,7 +192,7 @@ def test_nonsense_is_named(hub: Hub, wish: dict[str, Any], field: str) -> None:
 def test_no_time_at_all(hub: Hub, duration: timedelta | None) -> None:
     with pytest.raises(Invalid) as refusal:
         hub.book("T4", 0, 1, span=None, duration=duration)
-    assert refusal.value.details["field"] == "duration"
+    assert refusal.value.details["field"] == "duration_seconds"
 
 
 def test_a_length_alone_starts_now(hub: Hub):
