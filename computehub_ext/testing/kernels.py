@@ -66,7 +66,9 @@ class KernelTalk:
 
     def begin(self, code: str) -> str:
         """Send a cell and return when the kernel has begun to run it."""
-        message_id = self.client.execute(code)
+        # Were the cells behind an error to be aborted, as is a kernel's habit, it might count the next one among them:
+        # it tells of the error before it begins to abort.
+        message_id = self.client.execute(code, stop_on_error=False)
         self.wait_for_iopub(message_id, "execute_input")
         return message_id
 
