@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
 import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -129,4 +131,29 @@ def test_what_jupyter_imports_at_its_start_is_light(module: str) -> None:
     heavy = ["sqlalchemy", "alembic", "dateparser", "httpx", "computehub_ext.leases", "computehub_ext.ledger"]
     code = f"import sys, {module}; print([name for name in {heavy!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_server_with_the_extension_starts_without_what_only_requests_need(tmp_path: Path) -> None:
+    """All wings of the control plane and their libraries wait for the first page, and the contract for a request."""
+    heavy = ["sqlalchemy", "alembic", "httpx", "limits", "pynvml", "psycopg", "swagger_ui_bundle"]
+    heavy += [
+        f"{PACKAGE}.{name}" for name in ("ledger", "people", "pools", "bookings", "backends", "leases", "reports")
+    ]
+    code = f"""if True:
+        import sys
+        from jupyter_server.serverapp import ServerApp
+        server = ServerApp(allow_root=True, open_browser=False, port=0, root_dir={str(tmp_path)!r})
+        server.jpserver_extensions = {{"computehub_ext": True}}
+        server.initialize(argv=[], new_httpserver=False)
+        assert "computehub_plane" in server.web_app.settings, "the extension was not loaded"
+        assert "document" not in vars(server.web_app.settings["computehub_contract"]), "openapi.yaml was parsed"
+        print([name for name in {heavy!r} if name in sys.modules])
+    """
+    folders = {f"JUPYTER_{kind}_DIR": str(tmp_path / kind.lower()) for kind in ("DATA", "CONFIG", "RUNTIME")}
+    environment = {**os.environ, "HOME": str(tmp_path), "JUPYTER_NO_CONFIG": "1", **folders}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[]"

@@ -32,10 +32,18 @@ class ServerProcess:
         Whether the extension is on; a plain server is the yardstick of measurements.
     config:
         Traitlets, as ``{"ComputeHub.simulated": "always"}``.
+    environment:
+        Variables beside, or instead of, those of this process.
     """
 
     def __init__(
-        self, folder: Path, *, enabled: bool = True, port: int | None = None, config: dict[str, Any] | None = None
+        self,
+        folder: Path,
+        *,
+        enabled: bool = True,
+        port: int | None = None,
+        config: dict[str, Any] | None = None,
+        environment: dict[str, str] | None = None,
     ) -> None:
         self.folder, self.port = folder, port or free_port()
         self.url = f"http://127.0.0.1:{self.port}/"
@@ -58,6 +66,7 @@ class ServerProcess:
             "JUPYTER_CONFIG_DIR": str(folder / "config"),
             "JUPYTER_RUNTIME_DIR": str(folder / "runtime"),
             "IPYTHONDIR": str(folder / "ipython"),
+            **(environment or {}),
         }
         command = [sys.executable, "-m", "jupyter", "server", "--no-browser", "--allow-root"]
         command += [f"--{name}={value}" for name, value in settings.items()]
