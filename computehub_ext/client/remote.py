@@ -7,16 +7,22 @@ say who their authenticated user is, as the first server trusts itself.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import inspect
 import json
+import logging
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
 from tornado.httpserver import HTTPServer
+from tornado.iostream import StreamClosedError
 from tornado.netutil import bind_unix_socket
 from tornado.web import Application, RequestHandler
 
@@ -26,7 +32,11 @@ from computehub_ext.core.errors import ComputeHubError, Unavailable
 from computehub_ext.core.replayed import Replayed
 
 CALL_TIMEOUT_SECONDS = 120.0
+HEAR_AGAIN_SECONDS = 1.0
+HINTS_WAITING_MAX = 1000
 _BODY_BYTES_MAX = 1 << 20
+
+_log = logging.getLogger(__name__)
 
 
 def _families(base: type[ComputeHubError] = ComputeHubError) -> Iterator[type[ComputeHubError]]:
@@ -52,6 +62,24 @@ def _unpack(value: Any) -> Any:
     return value
 
 
+@dataclass(frozen=True)
+class Hint:
+    """An event of the control plane's outbox, as another server hears it."""
+
+    kind: str
+    payload: dict[str, Any]
+    occurred_at: datetime
+
+    def written(self) -> str:
+        told = {"kind": self.kind, "payload": self.payload, "occurred_at": self.occurred_at.isoformat()}
+        return json.dumps(told) + "\n"
+
+    @classmethod
+    def read(cls, line: str) -> Hint:
+        told = json.loads(line)
+        return cls(told["kind"], told["payload"], datetime.fromisoformat(told["occurred_at"]))
+
+
 class RemotePlane:
     """The facade of a control plane that another server runs.
 
@@ -66,9 +94,25 @@ class RemotePlane:
         self._http = httpx.AsyncClient(
             transport=transport, base_url="http://control-plane", timeout=CALL_TIMEOUT_SECONDS, trust_env=False
         )
+        self._hearing: list[asyncio.Task[None]] = []
 
     def start_ticking(self) -> None:
         """The server that runs the control plane keeps time."""
+
+    def listen(self, listener: Callable[[Hint], None]) -> None:
+        """Tell ``listener`` what that server's control plane commits from now on. Call on the event loop."""
+        self._hearing.append(asyncio.ensure_future(self._hear(listener)))
+
+    async def _hear(self, listener: Callable[[Hint], None]) -> None:
+        while True:
+            with suppress(httpx.HTTPError):  # that server is gone, or the line broke: hints may be missed
+                async with self._http.stream("GET", "/events", timeout=httpx.Timeout(10.0, read=None)) as answer:
+                    async for line in answer.aiter_lines() if answer.status_code == 200 else _nothing():
+                        try:
+                            listener(Hint.read(line))
+                        except Exception:
+                            _log.exception("A listener failed on a hint of the control plane")
+            await asyncio.sleep(HEAR_AGAIN_SECONDS)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -89,7 +133,15 @@ class RemotePlane:
 
     async def close(self, *, end_leases: bool) -> None:
         """Let go of the connection. Leases belong to the server that runs them; ``end_leases`` is its own affair."""
+        for hearing in self._hearing:
+            hearing.cancel()
+        await asyncio.gather(*self._hearing, return_exceptions=True)
         await self._http.aclose()
+
+
+async def _nothing() -> AsyncIterator[str]:
+    return
+    yield
 
 
 def _error(answer: dict[str, Any]) -> ComputeHubError:
@@ -125,12 +177,63 @@ class _CallHandler(RequestHandler):
         self.finish({"message": "The control plane failed; its server's log has the cause.", "code": "", "details": {}})
 
 
+class _Hints:
+    """Hands out what the control plane commits to the servers that listen."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.listening: set[asyncio.Queue[str | None]] = set()
+
+    def hear(self, event: Any) -> None:
+        """Called in any thread."""
+        line = Hint(event.kind, event.payload, event.occurred_at).written()
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._tell, line)
+
+    def _tell(self, line: str) -> None:
+        for queue in self.listening:
+            if not queue.full():  # a server that hangs misses hints rather than fill our memory
+                queue.put_nowait(line)
+
+
+class _EventsHandler(RequestHandler):
+    """The hints as lines of JSON, for as long as the other server listens."""
+
+    def initialize(self, hints: _Hints) -> None:
+        self._hints = hints
+        self._queue: asyncio.Queue[str | None] = asyncio.Queue(HINTS_WAITING_MAX)
+
+    async def get(self) -> None:
+        self._hints.listening.add(self._queue)
+        try:
+            await self.flush()
+            while (line := await self._queue.get()) is not None:
+                self.write(line)
+                await self.flush()
+        except StreamClosedError:
+            pass
+        finally:
+            self._hints.listening.discard(self._queue)
+
+    def on_connection_close(self) -> None:
+        self._hints.listening.discard(self._queue)
+        while not self._queue.empty():
+            self._queue.get_nowait()
+        self._queue.put_nowait(None)
+
+
 def serve(plane: Any, socket_path: Path) -> HTTPServer:
     """Answer other servers of the same user; call on the event loop."""
+    hints = _Hints()
+    if hasattr(type(plane), "listen"):
+        plane.listen(hints.hear)
     socket_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     os.chmod(socket_path.parent, 0o700)
     server = HTTPServer(
-        Application([(r"/(\w+)", _CallHandler, {"plane": plane})], log_function=lambda handler: None),
+        Application(
+            [(r"/events", _EventsHandler, {"hints": hints}), (r"/(\w+)", _CallHandler, {"plane": plane})],
+            log_function=lambda handler: None,
+        ),
         max_body_size=_BODY_BYTES_MAX,
     )
     server.add_socket(bind_unix_socket(str(socket_path), mode=0o600))

@@ -8,6 +8,7 @@ import os
 import stat
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -55,6 +56,26 @@ async def test_the_second_server_sees_the_same_books(first: LazyPlane, opener: O
     assert await second.booking(browser(), booked["id"]) == booked
     assert (await second.me(browser()))["balance"]["held_microcredits"] == CREDIT
     await second.close(end_leases=False)
+
+
+async def test_the_second_server_hears_what_the_first_one_commits(first: LazyPlane, opener: Opener) -> None:
+    second = LazyPlane(opener, logging.getLogger("second"))
+    heard: asyncio.Queue[Any] = asyncio.Queue()
+    second.on_open(lambda plane: plane.listen(heard.put_nowait))
+    assert isinstance(await second.open_soon(), RemotePlane)
+    booked = []
+    async with asyncio.timeout(20):
+        hears = asyncio.ensure_future(heard.get())
+        while not hears.done():  # what came before it listened is missed
+            booked.append((await first.book(browser(), f"book {len(booked)}", **SLOT))["id"])
+            await first.cancel_booking(browser(), f"cancel {len(booked)}", booked[-1])
+            await asyncio.wait({hears}, timeout=0.5)
+    event = hears.result()
+    assert event.kind == "booking"
+    assert event.payload["booking_id"] in booked
+    assert event.occurred_at.tzinfo is not None
+    await second.close(end_leases=False)
+    assert await first.me(browser()), "the first one goes on when its listener has left"
 
 
 async def test_refusals_and_repeats_cross_the_socket_as_they_are(first: LazyPlane, opener: Opener) -> None:
