@@ -43,7 +43,8 @@ lock: .venv/test ## Choose new versions for requirements/*.txt
 	@$(RUN) scripts/lock.py
 
 clean: ## Remove what was built, measured or installed
-	rm -rf .venv .test .demo dist build htmlcov .pytest_cache .mypy_cache .ruff_cache .hypothesis node_modules
+	rm -rf .venv .test .demo dist build htmlcov .pytest_cache .mypy_cache .ruff_cache .hypothesis \
+		computehub_ext/labextension labextension/lib labextension/node_modules labextension/.yarn labextension/*.tsbuildinfo
 
 .PHONY: .venv/test
 .venv/test:

@@ -15,3 +15,7 @@ def _jupyter_server_extension_points() -> list[dict[str, Any]]:
     from computehub_ext.app import ComputeHub
 
     return [{"module": "computehub_ext.app", "app": ComputeHub}]
+
+
+def _jupyter_labextension_paths() -> list[dict[str, str]]:
+    return [{"src": "labextension", "dest": "computehub"}]

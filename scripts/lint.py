@@ -9,18 +9,24 @@ from pathlib import Path
 from nodejs import node_environment
 
 ROOT = Path(__file__).resolve().parent.parent
-SCRIPTS = ["eslint.config.js", "computehub_ext/api/static"]
-STYLED = ["eslint.config.js", "package.json", "computehub_ext/api/static/*.js", "computehub_ext/api/static/*.css"]
-ESLINT, PRETTIER = "node_modules/eslint/bin/eslint.js", "node_modules/prettier/bin/prettier.cjs"
+PANEL = ROOT / "labextension"
+PAGES = ["computehub_ext/api/static/*.js", "computehub_ext/api/static/*.css"]
+TOOLS = PANEL / "node_modules"
+ESLINT, PRETTIER = str(TOOLS / "eslint/bin/eslint.js"), str(TOOLS / "prettier/bin/prettier.cjs")
+STYLELINT, TSC = str(TOOLS / "stylelint/bin/stylelint.mjs"), str(TOOLS / "typescript/bin/tsc")
+ESLINT_CONFIG = str(PANEL / "eslint.config.mjs")
 
 
 def checks() -> dict[str, list[str]]:
+    """Each check's command, run in the repository's root."""
     return {
         "format": [sys.executable, "-m", "ruff", "format", "--check", "--quiet", "."],
         "lint": [sys.executable, "-m", "ruff", "check", "--quiet", "."],
         "types": [sys.executable, "-m", "mypy"],
-        "scripts": ["node", ESLINT, "--max-warnings=0", *SCRIPTS],
-        "styles": ["node", PRETTIER, "--log-level=warn", "--check", *STYLED],
+        "scripts": ["node", ESLINT, "--config", ESLINT_CONFIG, "--max-warnings=0", "labextension/src", PAGES[0]],
+        "script types": ["node", TSC, "--project", "labextension/tsconfig.test.json"],
+        "styles": ["node", STYLELINT, "--config", "labextension/.stylelintrc.json", "labextension/style/*.css"],
+        "script format": ["node", PRETTIER, "--log-level=warn", "--check", "labextension", *PAGES],
     }
 
 
@@ -42,7 +48,7 @@ def mend() -> int:
     for command in (
         [sys.executable, "-m", "ruff", "format", "--quiet", "."],
         [sys.executable, "-m", "ruff", "check", "--fix-only", "--quiet", "."],
-        ["node", PRETTIER, "--log-level=warn", "--write", *STYLED],
+        ["node", PRETTIER, "--log-level=warn", "--write", "labextension", *PAGES],
     ):
         subprocess.run(command, cwd=ROOT, env=environment, check=False)
     return 0

@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from nodejs import node_environment
+import labextension
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
@@ -44,33 +44,37 @@ def main() -> int:
         return 1
     if not PYTHON.exists():
         make_venv()
-    stamp = VENV / f".computehub-{group}"
-    wanted = fingerprint(lock)
-    # The test set holds the demo set, so a later `make demo` must not take anything away again.
-    if group == "demo" and (VENV / ".computehub-test").is_file() and PYTHON.exists():
-        test_stamp = VENV / ".computehub-test"
-        if test_stamp.read_text() == fingerprint(ROOT / "requirements" / "test.txt"):
-            return 0
-    if stamp.is_file() and stamp.read_text() == wanted:
+    if is_installed(group):
+        # The sources of the panel may have changed since.
+        labextension.ensure(VENV)
         return 0
     print(f"Installing the {group} packages into .venv ...", flush=True)
     install(lock)
+    labextension.ensure(VENV)
     if group == "test":
         install_torch()
-        install_linters()
-    stamp.write_text(wanted)
+    (VENV / f".computehub-{group}").write_text(fingerprint(lock))
     return 0
+
+
+def is_installed(group: str) -> bool:
+    """Whether .venv holds the locked set ``group``, or the test set, which has all of the demo's."""
+    if not PYTHON.exists():
+        return False
+    for name in {group, "test"}:
+        stamp = VENV / f".computehub-{name}"
+        if stamp.is_file() and stamp.read_text() == fingerprint(ROOT / "requirements" / f"{name}.txt"):
+            return True
+    return False
 
 
 def fingerprint(lock: Path) -> str:
     digest = hashlib.sha256()
-    lock_of_node = [ROOT / "package-lock.json"] if lock.stem == "test" else []
     installed = [
         ROOT / "pyproject.toml",
         Path(__file__),
         ROOT / "scripts" / "nodejs.py",
         *sorted((ROOT / "etc").rglob("*.json")),
-        *lock_of_node,
     ]
     for path in (lock, *installed):
         digest.update(path.read_bytes())
@@ -96,11 +100,12 @@ def install(lock: Path) -> None:
     """With uv, which takes seconds; with pip where uv can't be had or can't reach what pip can."""
     pip = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     project = ["--no-deps", "--editable", str(ROOT)]
+    # The panel is built by labextension.py, once the packages that it takes are there.
+    environment = {**os.environ, "SKIP_JUPYTER_BUILDER": "1"}
     uv = VENV / "bin" / "uv"
     if not uv.exists():
         subprocess.run([*pip, UV], check=False)
     if uv.exists():
-        environment = dict(os.environ)
         for theirs, ours in PIP_TO_UV.items():
             if os.environ.get(theirs) and ours not in environment:
                 environment[ours] = os.environ[theirs]
@@ -110,7 +115,7 @@ def install(lock: Path) -> None:
             return
         print("uv could not install them; trying pip.", flush=True)
     subprocess.run([*pip, "-r", str(lock)], check=True)
-    subprocess.run([*pip, *project], check=True)
+    subprocess.run([*pip, *project], env=environment, check=True)
 
 
 def install_torch() -> None:
@@ -121,12 +126,6 @@ def install_torch() -> None:
         subprocess.run([*pip, TORCH], check=False)
     else:
         print("No CPU build of torch is on offer here; the tests that need it will be named as not run.", flush=True)
-
-
-def install_linters() -> None:
-    """What package-lock.json names, into node_modules; the program itself needs no Node."""
-    command = ["npm", "ci", "--silent", "--no-audit", "--no-fund"]
-    subprocess.run(command, cwd=ROOT, env=node_environment(VENV), check=True)
 
 
 if __name__ == "__main__":

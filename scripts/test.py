@@ -11,7 +11,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tests.support import records  # noqa: E402  (the repository's root is put on the path first)
+sys.path.insert(0, str(ROOT / "scripts"))
+
+from nodejs import node_environment  # noqa: E402  (the repository's root is put on the path first)
+
+from tests.support import records  # noqa: E402
 
 COVERAGE = ["--cov", "--cov-append", "--cov-report="]
 # Real servers, kernels and browsers on two shared cores: a test that failed runs once more, alone in its place, and is
@@ -28,6 +32,11 @@ def run(*arguments: str) -> int:
     return subprocess.run([sys.executable, *arguments], cwd=ROOT, check=False).returncode
 
 
+def run_jest() -> int:
+    command = ["node", "node_modules/jest/bin/jest.js", "--ci", "--silent"]
+    return subprocess.run(command, cwd=ROOT / "labextension", env=node_environment(), check=False).returncode
+
+
 def main() -> int:
     started = time.monotonic()
     if sys.argv[1:]:
@@ -38,6 +47,9 @@ def main() -> int:
         old.unlink()
     os.environ.setdefault("COVERAGE_CORE", "sysmon" if sys.version_info >= (3, 14) else "ctrace")
     failed = ["lint"] if run("scripts/lint.py") else []
+    print("\ntest: the panel's parts", flush=True)
+    if run_jest():
+        failed.append("the panel's parts")
     for name, arguments in STAGES.items():
         print(f"\ntest: {name}", flush=True)
         if run("-m", "pytest", "-q", *AGAIN, *arguments, *COVERAGE):
