@@ -7,6 +7,7 @@ import type {
   Availability,
   BodyOf,
   Booking,
+  BookingSeries,
   Estimate,
   HistoryLine,
   KernelPlace,
@@ -91,6 +92,27 @@ export class ComputeHubClient {
 
   book(wish: BodyOf<"book">, key = newKey()): Promise<Booking> {
     return this.post("bookings", wish, key);
+  }
+
+  moveBooking(bookingId: string, wish: BodyOf<"moveBooking">, key = newKey()): Promise<Booking> {
+    return this.post(`bookings/${id(bookingId)}/move`, wish, key);
+  }
+
+  bookSeries(wish: BodyOf<"bookSeries">, key = newKey()): Promise<BookingSeries> {
+    return this.post("booking-series", wish, key);
+  }
+
+  getSeries(seriesId: string): Promise<BookingSeries> {
+    return this.get(`booking-series/${id(seriesId)}`);
+  }
+
+  cancelSeries(seriesId: string, key = newKey()): Promise<BookingSeries> {
+    return this.post(`booking-series/${id(seriesId)}/cancel`, undefined, key);
+  }
+
+  /** The address of the bookings as iCalendar, for other calendar programs. */
+  bookingsFile(): string {
+    return addressOf(this.serverSettings, "bookings.ics");
   }
 
   cancelBooking(bookingId: string, key = newKey()): Promise<Booking> {

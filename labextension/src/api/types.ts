@@ -6,6 +6,7 @@ export type {
   Availability,
   Balance,
   Booking,
+  BookingSeries,
   Device,
   Estimate,
   HistoryLine,
