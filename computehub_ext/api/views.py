@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from computehub_ext.bookings.model import Booking, Quote
+from computehub_ext.bookings.series import Series
 from computehub_ext.core.settings import Settings
 from computehub_ext.core.timespan import TimeSpan
+from computehub_ext.core.version import server_version
 from computehub_ext.leases.model import END_TEXT, Lease, Order
 from computehub_ext.ledger.model import Balance, StatementLine
 from computehub_ext.people.model import Approval, Person
 from computehub_ext.pools.model import Device, Pool
 from computehub_ext.pools.readings import Reading
 from computehub_ext.reports.estimate import Estimate
+from computehub_ext.reports.history import HistoryLine
 
 Json = dict[str, Any]
 
@@ -37,7 +40,17 @@ def balance(value: Balance) -> Json:
     }
 
 
-def person(value: Person, *, owned: Balance, identity: str, per_day: int, left: int, control_plane: str) -> Json:
+def person(
+    value: Person,
+    *,
+    owned: Balance,
+    identity: str,
+    per_day: int,
+    left: int,
+    control_plane: str,
+    is_admin: bool,
+    settings: Settings,
+) -> Json:
     return {
         "username": value.username,
         "display_name": value.display_name,
@@ -45,6 +58,25 @@ def person(value: Person, *, owned: Balance, identity: str, per_day: int, left: 
         "balance": balance(owned),
         "allowance": {"per_day_microcredits": per_day, "left_microcredits": left},
         "control_plane": control_plane,
+        "is_admin": is_admin,
+        "server_version": server_version(),
+        "limits": limits(settings),
+    }
+
+
+def limits(settings: Settings) -> Json:
+    def seconds(duration: timedelta) -> int:
+        return int(duration.total_seconds())
+
+    return {
+        "default_duration_seconds": seconds(settings.default_duration),
+        "min_duration_seconds": seconds(settings.min_duration),
+        "max_duration_seconds": seconds(settings.max_duration),
+        "max_ahead_seconds": seconds(settings.max_ahead),
+        "max_count": settings.max_count,
+        "idle_timeout_seconds": seconds(settings.idle_timeout),
+        "idle_timeout_max_seconds": seconds(settings.idle_timeout_max),
+        "closing_reserve_seconds": seconds(settings.closing_reserve),
     }
 
 
@@ -100,6 +132,18 @@ def quote(value: Quote) -> Json:
             }
             for other in value.alternatives
         ],
+        "change_microcredits": value.change_microcredits,
+        "occurrences": None
+        if value.occurrences is None
+        else [
+            {
+                **span(each.span),
+                "amount_microcredits": each.amount_microcredits,
+                "available": each.available,
+                "note": each.note,
+            }
+            for each in value.occurrences
+        ],
     }
 
 
@@ -116,6 +160,19 @@ def booking(value: Booking, *, simulated: bool) -> Json:
         "amount_microcredits": value.amount_microcredits,
         "notebook_path": value.notebook_path,
         "created_at": moment(value.created_at),
+        "series_id": value.series_id,
+    }
+
+
+def series(value: Series, *, items: list[Json]) -> Json:
+    return {
+        "id": value.id,
+        "rrule": value.rrule,
+        "time_zone": value.time_zone,
+        "created_at": moment(value.created_at),
+        "items": items,
+        "skipped": [span(each) for each in value.skipped],
+        "notes": list(value.notes),
     }
 
 
@@ -203,6 +260,32 @@ def history_line(value: StatementLine, *, lease_id: str | None) -> Json:
         "origin": str(value.origin) if value.origin else None,
         "by_origin": {str(origin): amount for origin, amount in value.by_origin.items()},
         "lease_id": lease_id,
+        "lease": None,
+    }
+
+
+def grouped_line(value: HistoryLine) -> Json:
+    lease = value.lease
+    return {
+        "id": value.id,
+        "at": moment(value.at),
+        "kind": value.kind,
+        "amount_microcredits": value.amount_microcredits,
+        "memo": value.memo,
+        "origin": str(value.origin) if value.origin else None,
+        "by_origin": {str(origin): amount for origin, amount in value.by_origin.items()},
+        "lease_id": lease.id if lease else None,
+        "lease": lease
+        and {
+            "model": lease.model,
+            "count": lease.count,
+            "simulated": lease.simulated,
+            "notebook_path": lease.notebook_path,
+            "started_at": moment(lease.started_at),
+            "ended_at": moment(lease.ended_at),
+            "end_reason": str(lease.end_reason) if lease.end_reason else None,
+            "end_message": lease.end_message,
+        },
     }
 
 

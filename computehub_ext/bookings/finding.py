@@ -40,6 +40,7 @@ def list_by_start(
     ends_after: datetime | None = None,
     starts_before: datetime | None = None,
     upcoming_at: datetime | None = None,
+    over_at: datetime | None = None,
     after: tuple[datetime, str] | None = None,
     limit: int = 50,
 ) -> list[Booking]:
@@ -49,8 +50,8 @@ def list_by_start(
     ----------
     ends_after, starts_before:
         The window that they lie in, at least in part.
-    upcoming_at:
-        Only those that hold time after this moment.
+    upcoming_at, over_at:
+        Only those that hold time after this moment, or only the others.
     """
     if upcoming_at is not None:
         ends_after = max(upcoming_at, ends_after) if ends_after else upcoming_at
@@ -60,6 +61,7 @@ def list_by_start(
         ends_after=ends_after,
         starts_before=starts_before,
         live_only=upcoming_at is not None,
+        over_at=over_at,
         after=after,
         limit=limit,
     )

@@ -197,6 +197,12 @@ def cancel_series(unit: Unit, calendar: Calendar, *, series_id: str, person_id: 
     return cancelled
 
 
+def given_back(bookings: Sequence[Booking]) -> int:
+    """What those cost that were cancelled before they began, in microcredits: nothing of it was charged."""
+    early = (b for b in bookings if b.state is BookingState.CANCELLED and b.changed_at <= b.span.start_at)
+    return sum(booking.amount_microcredits for booking in early)
+
+
 def _add(unit: Unit, series: Series) -> None:
     skipped = [[span.start_at.isoformat(), span.end_at.isoformat()] for span in series.skipped]
     store.add_series(

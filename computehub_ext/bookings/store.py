@@ -184,6 +184,7 @@ def load_by_start(
     ends_after: datetime | None,
     starts_before: datetime | None,
     live_only: bool,
+    over_at: datetime | None,
     after: tuple[datetime, str] | None,
     limit: int,
 ) -> list[Booking]:
@@ -195,6 +196,8 @@ def load_by_start(
         query = query.where(bookings.c.start_at < starts_before)
     if live_only:
         query = query.where(_LIVE)
+    if over_at is not None:
+        query = query.where(or_(not_(_LIVE), bookings.c.end_at <= over_at))
     if after is not None:
         at, booking_id = after
         later = bookings.c.start_at > at

@@ -6,9 +6,11 @@ from datetime import datetime, timedelta
 
 from computehub_ext.api import views
 from computehub_ext.api.views import Json
+from computehub_ext.bookings import moving
 from computehub_ext.bookings import service as bookings
 from computehub_ext.bookings import when as words
 from computehub_ext.bookings.model import Booking
+from computehub_ext.bookings.series import SeriesWish, find_series, given_back, quote_series, whole_second
 from computehub_ext.client.edge import Edge, moment, page_size
 from computehub_ext.core.actor import Actor, Via
 from computehub_ext.core.cursor import read_cursor, write_cursor
@@ -43,20 +45,55 @@ class BookingCalls(Edge):
         self,
         actor: Actor,
         model: str | None = None,
-        count: int = 1,
+        count: int | None = None,
         starts_at: str | None = None,
         when: str | None = None,
         time_zone: str | None = None,
         duration_seconds: int | None = None,
         max_rate_microcredits_per_hour: int | None = None,
+        moving_booking_id: str | None = None,
+        rrule: str | None = None,
     ) -> Json:
+        limits = bookings.limits_of(self.settings)
+
         def view(unit: Unit, person: Person, now: datetime) -> Json:
+            if moving_booking_id is not None:
+                if rrule is not None:
+                    raise Invalid("One booking is moved at a time: give `moving_booking_id` or `rrule`.", field="rrule")
+                booking = bookings.find(unit, moving_booking_id, person_id=person.id)
+                if model is not None and model.lower() != booking.model.lower():
+                    raise Invalid(f"A booking keeps its model, {booking.model}.", field="model")
+                start_at = booking.span.start_at
+                if starts_at is not None or when is not None:
+                    start_at = self._span(starts_at, when, time_zone, None, now).start_at
+                changed = moving.moved(
+                    booking,
+                    start_at=start_at,
+                    duration=None if duration_seconds is None else timedelta(seconds=duration_seconds),
+                    count=count,
+                    now=now,
+                    limits=limits,
+                )
+                return views.quote(
+                    moving.quote_move(unit, self._calendar, booking=booking, changed=changed, now=now, limits=limits)
+                )
             span = self._span(starts_at, when, time_zone, duration_seconds, now)
+            if rrule is not None:
+                wish = SeriesWish(
+                    model=model,
+                    count=count or 1,
+                    start_at=whole_second(span.start_at),
+                    duration=span.duration,
+                    rrule=rrule,
+                    time_zone=time_zone or "UTC",
+                    max_rate_microcredits_per_hour=max_rate_microcredits_per_hour,
+                )
+                return views.quote(quote_series(unit, self._calendar, wish=wish, now=now, limits=limits))
             quote = bookings.quote(
                 unit,
                 self._calendar,
                 model=model,
-                count=count,
+                count=count or 1,
                 span=span,
                 now=now,
                 max_rate_microcredits_per_hour=max_rate_microcredits_per_hour,
@@ -150,16 +187,44 @@ class BookingCalls(Edge):
 
         return await self._once(actor, key, "book", inputs, work)
 
-    async def bookings(self, actor: Actor, cursor: str | None = None, limit: int = 50) -> Json:
+    async def bookings(
+        self,
+        actor: Actor,
+        ends_after: str | None = None,
+        starts_before: str | None = None,
+        state: str | None = None,
+        cursor: str | None = None,
+        limit: int = 50,
+    ) -> Json:
+        """A person's bookings: in the order of their start where a time or what is to come is asked for."""
         limit = page_size(limit)
+        begin = None if ends_after is None else moment(ends_after, "from")
+        end = None if starts_before is None else moment(starts_before, "to")
+        if begin is not None and end is not None and end <= begin:
+            raise Invalid("`to` must come after `from`.", field="to")
 
         def view(unit: Unit, person: Person, now: datetime) -> Json:
-            before = read_cursor(cursor)
-            found = bookings.list_bookings(unit, person.id, before=before, limit=limit + 1)
+            place = read_cursor(cursor)
+            by_start = state == "upcoming" or begin is not None or end is not None
+            if by_start:
+                found = bookings.list_by_start(
+                    unit,
+                    person.id,
+                    ends_after=begin,
+                    starts_before=end,
+                    upcoming_at=now if state == "upcoming" else None,
+                    over_at=now if state == "past" else None,
+                    after=place,
+                    limit=limit + 1,
+                )
+            else:
+                over_at = now if state == "past" else None
+                found = bookings.list_bookings(unit, person.id, before=place, limit=limit + 1, over_at=over_at)
             more, found = len(found) > limit, found[:limit]
+            last_at = (found[-1].span.start_at if by_start else found[-1].created_at) if more else now
             return {
                 "items": [self._booking_view(unit, b) for b in found],
-                "next": write_cursor(found[-1].created_at, found[-1].id) if more else None,
+                "next": write_cursor(last_at, found[-1].id) if more else None,
             }
 
         return await self._as_person(actor, view)
@@ -182,6 +247,10 @@ class BookingCalls(Edge):
             booking = bookings.cancel(unit, self._calendar, booking_id=booking_id, person_id=person.id, now=now)
             unused = booking.amount_microcredits - booking.held_cost(now)
             people.release_allowance(unit, reference=booking.id, amount_microcredits=unused, now=now)
+            if booking.series_id is not None:
+                together = find_series(unit, booking.series_id, person_id=person.id).bookings
+                unused = given_back(together)
+                people.release_allowance(unit, reference=booking.series_id, amount_microcredits=unused, now=now)
             unit.emit("booking", action="cancelled", booking_id=booking.id)
             return self._booking_view(unit, booking)
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from computehub_ext.backends.model import Backend
 from computehub_ext.bookings import service as bookings
-from computehub_ext.client.bookings import BookingCalls
 from computehub_ext.client.leases import LeaseCalls
 from computehub_ext.client.notebooks import NotebookCalls
 from computehub_ext.client.people import PeopleCalls
+from computehub_ext.client.schedules import ScheduleCalls
 from computehub_ext.core.clock import Clock
 from computehub_ext.core.database import Database
 from computehub_ext.core.outbox import Listener
@@ -27,7 +27,7 @@ from computehub_ext.pools.model import PoolSpec
 log = logging.getLogger(__name__)
 
 
-class ControlPlane(PeopleCalls, BookingCalls, LeaseCalls, NotebookCalls):
+class ControlPlane(PeopleCalls, ScheduleCalls, LeaseCalls, NotebookCalls):
     """The control plane in this process.
 
     Parameters
@@ -81,13 +81,21 @@ class ControlPlane(PeopleCalls, BookingCalls, LeaseCalls, NotebookCalls):
                 # The next beat tries again; unrenewed kernels end by themselves, so nothing runs unpaid meanwhile.
                 log.exception("a beat of the control plane failed")
 
-    async def close(self, *, end_leases: bool) -> None:
-        """Stop. With ``end_leases`` every lease is settled and its kernel ended, otherwise both go on."""
+    async def close(self, *, end_leases: bool, kernel_ids: Collection[str] | None = None) -> None:
+        """Stop.
+
+        Parameters
+        ----------
+        end_leases:
+            Settle leases and end what they run; otherwise both go on.
+        kernel_ids:
+            The notebook kernels whose leases these are: another server's go on, under that server. None means all.
+        """
         if self._ticker is not None:
             self._ticker.cancel()
             self._ticker = None
         if end_leases:
-            await self._pools.run("backend", lambda: self._operator.end_all(EndReason.SERVER_STOPPED))
+            await self._pools.run("backend", lambda: self._operator.end_all(EndReason.SERVER_STOPPED, kernel_ids))
         for backend in self._backends.values():
             await self._pools.run("backend", backend.close)
         await self._pools.run("backend", self._sampler.close)

@@ -10,6 +10,7 @@ from computehub_ext.client.edge import Edge, moment, page_size
 from computehub_ext.core.actor import Actor, Via
 from computehub_ext.core.cursor import read_cursor, write_cursor
 from computehub_ext.core.database import Unit
+from computehub_ext.core.errors import Invalid
 from computehub_ext.leases import service as leases
 from computehub_ext.leases import store as lease_store
 from computehub_ext.leases.model import EndReason
@@ -20,12 +21,22 @@ from computehub_ext.pools.readings import Reading
 
 
 class LeaseCalls(Edge):
-    async def leases(self, actor: Actor, live: bool = False, cursor: str | None = None, limit: int = 50) -> Json:
+    async def leases(
+        self,
+        actor: Actor,
+        live: bool = False,
+        state: str | None = None,
+        cursor: str | None = None,
+        limit: int = 50,
+    ) -> Json:
         limit = page_size(limit)
+        if live and state == "closed":
+            raise Invalid("A lease that is closed is not live: leave out `live`.", field="state")
+        is_open = True if live else None if state is None else state == "open"
 
         def view(unit: Unit, person: Person, now: datetime) -> Json:
             before = read_cursor(cursor)
-            found = lease_store.of_person(unit, person.id, live_only=live, before=before, limit=limit + 1)
+            found = lease_store.of_person(unit, person.id, is_open=is_open, before=before, limit=limit + 1)
             more, found = len(found) > limit, found[:limit]
             return {
                 "items": [self._lease_view(unit, lease, now) for lease in found],

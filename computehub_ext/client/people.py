@@ -15,6 +15,7 @@ from computehub_ext.leases import store as lease_store
 from computehub_ext.ledger import service as ledger
 from computehub_ext.people import service as people
 from computehub_ext.people.model import Approval, Person
+from computehub_ext.reports import history as histories
 
 
 class PeopleCalls(Edge):
@@ -30,6 +31,8 @@ class PeopleCalls(Edge):
                 per_day=per_day,
                 left=left,
                 control_plane=self.mounting,
+                is_admin=actor.is_admin,
+                settings=self.settings,
             )
 
         return await self._as_person(actor, view)
@@ -72,18 +75,28 @@ class PeopleCalls(Edge):
 
         return views.approval(await self._write(decide))
 
-    async def history(self, actor: Actor, cursor: str | None = None, limit: int = 50) -> Json:
+    async def history(self, actor: Actor, group: str = "none", cursor: str | None = None, limit: int = 50) -> Json:
         limit = page_size(limit)
 
         def view(unit: Unit, person: Person, now: datetime) -> Json:
-            before = read_cursor(cursor)
-            lines = ledger.statement(unit, people.account_of(person), before=before, limit=limit + 1)
-            more = len(lines) > limit
-            lines = lines[:limit]
-            paid = lease_store.ids_by_hold(unit, [line.hold_id for line in lines if line.hold_id])
-            return {
-                "items": [views.history_line(line, lease_id=paid.get(line.hold_id or "")) for line in lines],
-                "next": write_cursor(lines[-1].at, lines[-1].entry_id) if more else None,
-            }
+            before, account_id = read_cursor(cursor), people.account_of(person)
+            if group == "lease":
+                grouped = histories.by_lease(unit, account_id, before=before, limit=limit + 1)
+                places = [(line.at, line.place) for line in grouped]
+                items = [views.grouped_line(line) for line in grouped]
+            else:
+                lines = ledger.statement(unit, account_id, before=before, limit=limit + 1)
+                places = [(line.at, line.entry_id) for line in lines]
+                paid = lease_store.ids_by_hold(unit, [line.hold_id for line in lines if line.hold_id])
+                items = [views.history_line(line, lease_id=paid.get(line.hold_id or "")) for line in lines]
+            more = len(items) > limit
+            return {"items": items[:limit], "next": write_cursor(*places[limit - 1]) if more else None}
 
         return await self._as_person(actor, view)
+
+    async def history_table(
+        self, actor: Actor, group: str = "none", cursor: str | None = None, limit: int = 50
+    ) -> Json:
+        """A page of the history as rows of CSV in ``text``, the first page with their names above."""
+        page = await self.history(actor, group=group, cursor=cursor, limit=limit)
+        return {"text": histories.as_csv(page["items"], header=cursor is None), "next": page["next"]}

@@ -21,6 +21,7 @@ from sqlalchemy import (
     bindparam,
     delete,
     insert,
+    not_,
     or_,
     select,
     text,
@@ -167,13 +168,14 @@ def in_states(unit: Unit, states: Iterable[LeaseState] = LIVE) -> list[Lease]:
 
 
 def of_person(
-    unit: Unit, person_id: str | None, *, live_only: bool, before: tuple[datetime, str] | None, limit: int
+    unit: Unit, person_id: str | None, *, is_open: bool | None, before: tuple[datetime, str] | None, limit: int
 ) -> list[Lease]:
     query = select(leases).order_by(leases.c.created_at.desc(), leases.c.id.desc()).limit(limit)
     if person_id is not None:
         query = query.where(leases.c.person_id == person_id)
-    if live_only:
-        query = query.where(leases.c.state != LeaseState.CLOSED.value)
+    if is_open is not None:
+        closed = leases.c.state == LeaseState.CLOSED.value
+        query = query.where(not_(closed) if is_open else closed)
     if before is not None:
         at, lease_id = before
         query = query.where(or_(leases.c.created_at < at, and_(leases.c.created_at == at, leases.c.id < lease_id)))

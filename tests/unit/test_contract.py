@@ -61,6 +61,9 @@ def test_every_write_of_bookings_and_money_needs_a_key(contract: Contract) -> No
     assert keyed == {
         "post bookings",
         "post bookings/{booking_id}/cancel",
+        "post bookings/{booking_id}/move",
+        "post booking-series",
+        "post booking-series/{series_id}/cancel",
         "post leases/{lease_id}/extend",
         "post leases/{lease_id}/shorten",
         "post leases/{lease_id}/end",

@@ -30,9 +30,12 @@ def ids(hub: Hub) -> dict[str, str]:
     """Things of alice's: a booking, a running lease, and what a kernel of hers asks."""
     wish = {"model": "T4", "starts_at": "2026-03-03T09:00:00Z", "duration_seconds": 3600}
     booking = hub.as_("alice").post("bookings", wish).json()
+    wish = {"model": "T4", "starts_at": "2026-03-04T09:00:00Z", "duration_seconds": 3600, "time_zone": "UTC"}
+    series = hub.as_("alice").post("booking-series", {**wish, "rrule": "FREQ=DAILY;COUNT=2"}).json()
     asked = hub.as_("chk_alice_1").post("bookings", {"model": "A100", "duration_seconds": 7200}).json()
     return {
         "booking_id": booking["id"],
+        "series_id": series["id"],
         "pool_id": booking["pool_id"],
         "lease_id": hub.lease("chk_alice_1")["id"],
         "approval_id": asked["details"]["approval_id"],
@@ -44,7 +47,7 @@ def everything(hub: Hub) -> dict[str, Any]:
     return {path: alice.get(path).json() for path in ("me", "bookings", "leases", "approvals", "history")}
 
 
-BODIES = {"extend": {"seconds": 60}, "shorten": {"seconds": 60}}
+BODIES = {"extend": {"seconds": 60}, "shorten": {"seconds": 60}, "move": {"duration_seconds": 7200}}
 
 
 @pytest.mark.parametrize(
