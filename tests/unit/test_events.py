@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -105,13 +106,13 @@ def test_the_schemas_are_shipped() -> None:
 
 def test_a_notice_goes_out_once_for_each_warning(logger: EventLogger, database: Database, clock: ManualClock) -> None:
     """Through the whole control plane: what is ordered of the notebook's server is told to front ends too."""
-    plane = Plane(database, clock)
     told: list[Any] = []
     database.listen(told.append, in_background=False)
-    plane.running(kernel_id="k1")
-    clock.advance(minutes=19)
-    assert [order["kind"] for order in plane.orders(["k1"])] == ["idle_warning"]
-    assert plane.orders(["k1"]) == []
+    with closing(Plane(database, clock)) as plane:
+        plane.running(kernel_id="k1")
+        clock.advance(minutes=19)
+        assert [order["kind"] for order in plane.orders(["k1"])] == ["idle_warning"]
+        assert plane.orders(["k1"]) == []
     database.deliver()
     notices = [event.payload for event in told if event.kind == "notice"]
     assert [(notice["action"], notice["kernel_id"]) for notice in notices] == [("idle_warning", "k1")]
