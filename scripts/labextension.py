@@ -18,6 +18,8 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ROOT / "labextension"
 BUILT = ROOT / "computehub_ext" / "labextension"
 NAME = "computehub"
+LINES_SHOWN, WIDTH_SHOWN = 60, 300
+"""Of what a tool said when it failed: yarn quotes whole minified lines of itself."""
 
 
 def ensure(venv: Path = ROOT / ".venv") -> None:
@@ -94,7 +96,8 @@ def _jlpm(venv: Path, *arguments: str) -> None:
         command, cwd=SOURCES, env=node_environment(venv), check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     if done.returncode:
-        print(done.stdout.decode(errors="replace"), file=sys.stderr)
+        said = done.stdout.decode(errors="replace").splitlines()[-LINES_SHOWN:]
+        print("\n".join(line[:WIDTH_SHOWN] for line in said), file=sys.stderr)
         sys.exit(f"`jlpm {' '.join(arguments)}` failed in labextension/.")
 
 

@@ -11,9 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-sys.path.insert(0, str(ROOT / "scripts"))
-
-from nodejs import node_environment  # noqa: E402  (the repository's root is put on the path first)
+from nodejs import node_environment  # noqa: E402  (this folder comes first on the path, and the root after it)
 
 from tests.support import records  # noqa: E402
 
