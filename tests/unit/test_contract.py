@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from openapi_spec_validator import validate
 
 from computehub_ext.api.handlers.documents import as_openapi_30
@@ -45,6 +48,55 @@ def test_examples_obey_their_schemas(contract: Contract) -> None:
         content = response["content"]["application/json"]
         if "example" in content:
             contract.validator({"$ref": "#/components/schemas/Error"}).validate(content["example"])
+
+
+def _bodies(contract: Contract) -> dict[str, tuple[Any, Any]]:
+    """The schema and the example of each body that may come in, by its operation."""
+    return {
+        f"{method} {path}": (content["schema"], content["example"])
+        for path, method, declared in contract.operations()
+        for content in contract.resolve(declared.get("requestBody", {})).get("content", {}).values()
+    }
+
+
+def test_the_quick_check_is_used_for_every_body(contract: Contract) -> None:
+    for operation, (schema, example) in _bodies(contract).items():
+        assert contract.quick_check(schema)(example), operation
+
+
+_ODD = st.one_of(
+    st.none(), st.booleans(), st.integers(-2, 3), st.integers(), st.floats(allow_nan=False), st.text(max_size=5),
+    st.sampled_from(["A100\n", "\n", "T4", "2026-03-02T14:00:00Z", "2026-03-02", "2026-03-02T14:00:00", "x" * 2000,
+                     "Europe/Berlin", "all", "0.ipynb", "approval_1\n", 1.0, 1e300, 10**30, "\u0085"]),
+    st.lists(st.text(max_size=3), max_size=3), st.dictionaries(st.text(max_size=3), st.none(), max_size=1),
+)  # fmt: skip
+
+
+@given(st.data())
+def test_the_quick_check_lets_nothing_through_that_the_other_refuses(contract: Contract, data: st.DataObject) -> None:
+    schema, example = data.draw(st.sampled_from(list(_bodies(contract).values())))
+    names = st.sampled_from([*contract.resolve(schema)["properties"], "other"])
+    changed = {**example, **data.draw(st.dictionaries(names, _ODD, max_size=3))}
+    for name in data.draw(st.sets(st.sampled_from(list(example)), max_size=1)):
+        changed.pop(name)
+    if _check_of(contract, schema)(changed):
+        contract.validator(schema).validate(changed)
+
+
+def _check_of(contract: Contract, schema: Any) -> Callable[[Any], bool]:
+    key = json.dumps(schema)
+    if key not in _CHECKS:
+        _CHECKS[key] = contract.quick_check(schema)
+    return _CHECKS[key]
+
+
+_CHECKS: dict[str, Callable[[Any], bool]] = {}
+
+
+def test_a_keyword_that_the_quick_check_does_not_know_is_left_to_the_other(contract: Contract) -> None:
+    schema = {"properties": {"a": {"anyOf": [{"type": "array", "contains": {"type": "null"}}]}}}
+    assert not contract.quick_check(schema)({})
+    assert contract.validator(schema).is_valid({})
 
 
 def test_every_field_that_may_come_in_is_described(contract: Contract) -> None:
