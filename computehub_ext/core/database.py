@@ -28,8 +28,9 @@ from computehub_ext.core.clock import Clock, SystemClock
 from computehub_ext.core.errors import Invalid, Unavailable
 from computehub_ext.core.outbox import Event, Listener
 from computehub_ext.core.tables import UtcDateTime, metadata
+from computehub_ext.core.turns import Turns
 from computehub_ext.core.unit import Unit
-from computehub_ext.core.writer import GroupWriter, Request
+from computehub_ext.core.writer import GroupWriter
 
 __all__ = ["Database", "Event", "MetaData", "Unit", "UtcDateTime", "metadata"]
 
@@ -60,6 +61,7 @@ class Database:
         self.url = make_url(url)
         self._clock = clock or SystemClock()
         self._writer: GroupWriter | None = None
+        self._turns: Turns | None = None
         self._write_engine: Engine
         self._read_engine: Engine
         self._closed = False
@@ -101,25 +103,11 @@ class Database:
         A caller that is cancelled stops waiting, but ``work`` runs to its end: a transaction has no half.
         """
         assert self._writer is not None, "asked before"
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
-
-        def finish(request: Request) -> None:
-            if request.error is None and request.unit is not None:
-                self._committed(request.unit)
-            if future.cancelled():
-                return
-            if request.error is None:
-                future.set_result(request.result)
-            else:
-                future.set_exception(request.error)
-
-        def tell(request: Request) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed, and with it whoever waited
-                loop.call_soon_threadsafe(finish, request)
-
-        self._writer.submit_soon(work, tell)
-        return await future
+        loop, turns = asyncio.get_running_loop(), self._turns
+        if turns is None or turns.loop is not loop:
+            turns = self._turns = Turns(loop, self._writer, self._committed)
+        result: T = await turns.ask(work)
+        return result
 
     def read(self, work: Callable[[Unit], T]) -> T:
         """Run ``work`` on one unchanging view of what is committed."""

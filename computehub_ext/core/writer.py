@@ -11,7 +11,7 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from sqlalchemy import Connection, Engine
@@ -24,18 +24,19 @@ GROUP_MAX = 200
 GROUP_SECONDS = 0.010
 """A group stops taking requests after this long, so that the first of it does not wait for the last."""
 
-WAITING_MAX = 500
-"""Beyond this many requests of coroutines waiting, the next is told to come back rather than queued for long."""
-
 Work = Callable[[Unit], Any]
+Tell = Callable[["Request"], Callable[[], None] | None]
 
 
 class Request:
-    """One caller's work on its way through the writer, which calls ``tell`` when it is on the disk or has failed."""
+    """One caller's work on its way through the writer, which calls ``tell`` when it is on the disk or has failed.
+
+    What ``tell`` returns is called once for all requests of a commit that return the same.
+    """
 
     __slots__ = ("error", "read_only", "result", "tell", "unit", "work")
 
-    def __init__(self, work: Work, tell: Callable[[Request], None], *, read_only: bool = False) -> None:
+    def __init__(self, work: Work, tell: Tell, *, read_only: bool = False) -> None:
         self.work = work
         self.tell = tell
         self.read_only = read_only
@@ -78,17 +79,21 @@ class GroupWriter:
         assert request.unit is not None
         return request.unit, request.result
 
-    def submit_soon(self, work: Work, tell: Callable[[Request], None]) -> None:
-        """Have ``work`` run while the caller goes on; ``tell`` is called from the writer's thread and must not fail."""
-        if self._queue.qsize() >= WAITING_MAX:
-            raise Unavailable("The server is very busy; try again in a moment.", retry_after_seconds=2)
-        self._put(Request(work, tell))
+    @property
+    def waiting(self) -> int:
+        """How many requests nobody has begun to serve."""
+        return self._queue.qsize()
 
-    def _put(self, request: Request) -> None:
+    def submit_soon(self, requests: Iterable[Request]) -> None:
+        """Serve ``requests`` while the caller goes on; each one's ``tell`` is called from the writer's thread."""
+        self._put(*requests)
+
+    def _put(self, *requests: Request) -> None:
         with self._gate:  # so that no request slips in behind the one that closes
             if self._closing:
                 raise Unavailable("The database is closed.")
-            self._queue.put(request)
+            for request in requests:
+                self._queue.put(request)
 
     def close(self) -> None:
         """Finish what was asked for, then end the thread."""
@@ -149,8 +154,7 @@ class GroupWriter:
             failed = True
             self._lost(served or [first], error)
         else:
-            for request in served:
-                request.tell(request)
+            _tell(served)
         return closing, failed
 
     def _serve(self, connection: Connection, driver: sqlite3.Connection, request: Request) -> None:
@@ -175,7 +179,13 @@ class GroupWriter:
                 request.unit.rolled_back()
             if request.error is None or request.unit is None:
                 request.error = _unavailable(error)
-            request.tell(request)
+        _tell(served)
+
+
+def _tell(served: list[Request]) -> None:
+    for wake in {request.tell(request) for request in served}:
+        if wake is not None:
+            wake()
 
 
 def _unavailable(error: Exception) -> BaseException:

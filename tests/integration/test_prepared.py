@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +13,9 @@ from sqlalchemy import bindparam, select
 from sqlalchemy.exc import IntegrityError
 
 from computehub_ext.core.database import Database, Unit
-from computehub_ext.core.errors import Invalid
+from computehub_ext.core.errors import Invalid, Unavailable
 from computehub_ext.core.prepared import Prepared
+from computehub_ext.core.turns import WAITING_MAX
 from computehub_ext.pools.store import devices, pools
 
 NOW = datetime(2026, 3, 2, 9, 0, 0, 123_456, tzinfo=UTC)
@@ -132,3 +135,43 @@ class TestSoon:
             asyncio.run(give_up(database))
             assert done == ["committed"]
             assert database.read(lambda unit: BY_ID.first(unit, pool_id="p")) is not None
+
+    def test_what_a_turn_asks_for_shares_its_commits(self, tmp_path: Path) -> None:
+        said: list[str] = []
+
+        def work(unit: Unit) -> None:
+            assert unit.driver is not None
+            unit.driver.set_trace_callback(said.append)
+
+        async def all_at_once(database: Database) -> None:
+            await asyncio.gather(*(database.write_soon(work) for _ in range(100)))
+
+        with Database(f"sqlite:///{tmp_path / 'computehub.sqlite'}") as database:
+            asyncio.run(all_at_once(database))
+        assert said.count("SAVEPOINT request") >= 99  # the first one's came before anybody listened
+        assert said.count("COMMIT") <= 10
+
+    def test_a_closed_database_tells_each(self) -> None:
+        async def two(database: Database) -> list[object]:
+            work = [database.write_soon(lambda unit: None) for _ in range(2)]
+            return list(await asyncio.gather(*work, return_exceptions=True))
+
+        with Database("sqlite://") as database:
+            pass
+        assert [type(answer) for answer in asyncio.run(two(database))] == [Unavailable, Unavailable]
+
+    def test_too_many_are_told_to_come_back(self) -> None:
+        go = threading.Event()
+
+        async def crowd(database: Database) -> list[object]:
+            work = [
+                asyncio.ensure_future(database.write_soon(lambda unit: go.wait(60))) for _ in range(WAITING_MAX + 9)
+            ]
+            await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
+            go.set()
+            return list(await asyncio.gather(*work, return_exceptions=True))
+
+        with Database("sqlite://") as database:
+            answers = asyncio.run(crowd(database))
+        refused = [answer for answer in answers if answer is not True]
+        assert [type(answer) for answer in refused] == [Unavailable] * 9

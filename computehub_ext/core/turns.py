@@ -1,0 +1,80 @@
+"""Writes of coroutines: what an event loop asks for in one turn goes to the writer together and comes back together.
+
+The writer's thread and the loop's share Python's lock, and every statement is an occasion to hand it over. A writer
+that starts with the first request of a turn fights the loop for the rest of it, and commits a few requests at a time.
+One that gets them at the turn's end works while the loop waits, and tells them all with one wake-up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from computehub_ext.core.errors import Unavailable
+from computehub_ext.core.unit import Unit
+from computehub_ext.core.writer import GroupWriter, Request, Work
+
+WAITING_MAX = 500
+"""Beyond this many requests waiting, the next is told to come back rather than queued for long."""
+
+
+class Turns:
+    """One event loop's way to the writer. Used in that loop's thread.
+
+    Parameters
+    ----------
+    committed:
+        Called with the unit of each request that is on the disk, before its caller goes on.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, writer: GroupWriter, committed: Callable[[Unit], None]) -> None:
+        self.loop = loop
+        self._writer = writer
+        self._committed = committed
+        self._asked: list[Request] = []
+        self._done: deque[tuple[Request, asyncio.Future[Any]]] = deque()
+
+    def ask(self, work: Work) -> asyncio.Future[Any]:
+        """Have ``work`` done; the future gets its result once that is durable, or what it raised."""
+        if self._writer.waiting + len(self._asked) >= WAITING_MAX:
+            raise Unavailable("The server is very busy; try again in a moment.", retry_after_seconds=2)
+        future: asyncio.Future[Any] = self.loop.create_future()
+
+        def tell(request: Request) -> Callable[[], None]:
+            self._done.append((request, future))
+            return self._wake
+
+        if not self._asked:
+            self.loop.call_soon(self._submit)
+        self._asked.append(Request(work, tell))
+        return future
+
+    def _submit(self) -> None:
+        asked, self._asked = self._asked, []
+        try:
+            self._writer.submit_soon(asked)
+        except Unavailable as error:
+            for request in asked:
+                request.error = error
+                request.tell(request)
+            self._finish()
+
+    def _wake(self) -> None:
+        """Called by the writer's thread."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and with it whoever waited
+            self.loop.call_soon_threadsafe(self._finish)
+
+    def _finish(self) -> None:
+        while self._done:
+            request, future = self._done.popleft()
+            if request.error is None and request.unit is not None:
+                self._committed(request.unit)
+            if future.cancelled():
+                continue
+            if request.error is None:
+                future.set_result(request.result)
+            else:
+                future.set_exception(request.error)
