@@ -1,0 +1,69 @@
+import type { ISettingRegistry } from "@jupyterlab/settingregistry";
+import type { IDisposable } from "@lumino/disposable";
+import type { ISignal } from "@lumino/signaling";
+import { Signal } from "@lumino/signaling";
+
+/** What a person chose in the settings editor; `schema/preferences.json` says what each means. */
+export interface Chosen {
+  model: string;
+  durationMinutes: number;
+  keep: "all" | "none";
+  idleMinutes: number;
+  showWarnings: boolean;
+  showStatusBar: boolean;
+  calendarView: "week" | "day";
+  weekStartsOn: "monday" | "sunday" | "saturday";
+}
+
+/** What holds until the settings were read, and where there are none; the schema's own defaults. */
+export const DEFAULTS: Readonly<Chosen> = {
+  model: "",
+  durationMinutes: 0,
+  keep: "all",
+  idleMinutes: 0,
+  showWarnings: true,
+  showStatusBar: true,
+  calendarView: "week",
+  weekStartsOn: "monday",
+};
+
+/** A person's settings, as other parts read them. */
+export class Preferences implements IDisposable {
+  /** Emitted when any of them changed. */
+  get changed(): ISignal<this, void> {
+    return this._changed;
+  }
+
+  get isDisposed(): boolean {
+    return this._isDisposed;
+  }
+
+  get<Name extends keyof Chosen>(name: Name): Chosen[Name] {
+    const chosen = this.settings?.get(name).composite as Chosen[Name] | undefined;
+    return chosen ?? DEFAULTS[name];
+  }
+
+  /** Follow what the settings editor holds; called once they are read. */
+  follow(settings: ISettingRegistry.ISettings): void {
+    this.settings = settings;
+    settings.changed.connect(this.tell, this);
+    this.tell();
+  }
+
+  dispose(): void {
+    if (this._isDisposed) {
+      return;
+    }
+    this._isDisposed = true;
+    this.settings?.changed.disconnect(this.tell, this);
+    Signal.clearData(this);
+  }
+
+  private tell(): void {
+    this._changed.emit();
+  }
+
+  private _changed = new Signal<this, void>(this);
+  private _isDisposed = false;
+  private settings: ISettingRegistry.ISettings | null = null;
+}
