@@ -106,7 +106,7 @@ class ComputeHub(ExtensionApp):
     end_leases_on_stop = Bool(
         False,
         help="""What stopping the server does to running leases: False lets kernels and bills go on, for a restart;
-        True settles and ends them, as the demo does on Ctrl-C.""",
+        True settles and ends those of its own notebooks, as the demo does on Ctrl-C.""",
     ).tag(config=True)
 
     @default("database_url")
@@ -172,7 +172,14 @@ class ComputeHub(ExtensionApp):
         from computehub_ext.notebook import wiring
 
         wiring.setup(self.serverapp, self.plane)
-        api.register(self)
+        assert self.serverapp is not None, "Jupyter links the extension before it loads it"
+        api.register(
+            self.serverapp,
+            self.plane,
+            identity=self.identity,
+            admins=self.admin_users,
+            rate_limits=self.rate_limits,
+        )
 
     async def _start_jupyter_server_extension(self, serverapp: Any) -> None:
         # The first page comes first: opening imports SQLAlchemy and takes a core for half a second.
@@ -181,8 +188,11 @@ class ComputeHub(ExtensionApp):
     async def stop_extension(self) -> None:
         from computehub_ext.notebook import wiring
 
+        assert self.serverapp is not None, "only an extension that was loaded is stopped"
+        # A second server on this database goes on, and so do its leases.
+        kernel_ids = self.serverapp.kernel_manager.list_kernel_ids()
         await wiring.stop(self.serverapp, end_leases=self.end_leases_on_stop)
-        await self.plane.close(end_leases=self.end_leases_on_stop)
+        await self.plane.close(end_leases=self.end_leases_on_stop, kernel_ids=kernel_ids)
 
     def _open(self, who: str) -> Opened:
         """Build or find the control plane; runs in a thread."""

@@ -9,7 +9,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -76,12 +76,18 @@ class LazyPlane:
     async def _open(self) -> Any:
         with ThreadPoolExecutor(1, thread_name_prefix="computehub-open") as thread:
             opened = await asyncio.get_running_loop().run_in_executor(thread, self._opener)
-        if opened.socket_path is not None:
-            from computehub_ext.client import remote
+        try:
+            if opened.socket_path is not None:
+                from computehub_ext.client import remote
 
-            self._server = remote.serve(opened.plane, opened.socket_path)
-            self._socket_path = opened.socket_path
-        opened.plane.start_ticking()
+                self._socket_path = opened.socket_path
+                self._server = remote.serve(opened.plane, opened.socket_path)
+            opened.plane.start_ticking()
+        except BaseException:
+            # It holds the database's lock: left open, no later try here or in another server could have it.
+            await self._stop_serving()
+            await opened.plane.close(end_leases=False)
+            raise
         self._plane, self._is_ours = opened.plane, opened.socket_path is not None
         for action in self._on_open:
             action(opened.plane)
@@ -109,20 +115,26 @@ class LazyPlane:
 
         return call
 
-    async def close(self, *, end_leases: bool) -> None:
+    async def close(self, *, end_leases: bool, kernel_ids: Collection[str] | None = None) -> None:
+        """Stop serving others and close; with ``end_leases`` those of ``kernel_ids`` are settled, or of all kernels."""
         if self._opening is not None:
             with suppress(Exception):  # it was reported when it happened
                 await self._opening
-        if self._server is not None:
-            self._server.stop()
-            await self._server.close_all_connections()
-        if self._socket_path is not None:
-            self._socket_path.unlink(missing_ok=True)
-            if self._socket_path.parent.name.startswith("computehub-"):
-                shutil.rmtree(self._socket_path.parent, ignore_errors=True)
+        await self._stop_serving()
         if self._plane is not None:
             plane, self._plane, self._is_ours = self._plane, None, False
-            await plane.close(end_leases=end_leases)
+            await plane.close(end_leases=end_leases, kernel_ids=kernel_ids)
+
+    async def _stop_serving(self) -> None:
+        server, self._server = self._server, None
+        if server is not None:
+            server.stop()
+            await server.close_all_connections()
+        path, self._socket_path = self._socket_path, None
+        if path is not None:
+            path.unlink(missing_ok=True)
+            if path.parent.name.startswith("computehub-"):
+                shutil.rmtree(path.parent, ignore_errors=True)
 
 
 class PlaneLock:

@@ -13,7 +13,7 @@ import inspect
 import json
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -131,7 +131,7 @@ class RemotePlane:
 
         return call
 
-    async def close(self, *, end_leases: bool) -> None:
+    async def close(self, *, end_leases: bool, kernel_ids: Collection[str] | None = None) -> None:
         """Let go of the connection. Leases belong to the server that runs them; ``end_leases`` is its own affair."""
         for hearing in self._hearing:
             hearing.cancel()

@@ -7,7 +7,7 @@ Each step is: write the intent and commit; act; write down what came of it. A cr
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeVar
@@ -266,7 +266,8 @@ class LeaseOperator:
                     log.warning("placement %s runs without a lease: stopping it", look.placement_id)
                     backend.stop(look.placement_id, STOP_GRACE.total_seconds())
 
-    def end_all(self, reason: EndReason) -> None:
-        """Close every live lease: the demo's Ctrl-C, or an administrator's stop."""
+    def end_all(self, reason: EndReason, kernel_ids: Collection[str] | None = None) -> None:
+        """Close every live lease, or each of these kernels: the demo's Ctrl-C, or an administrator's stop."""
         for lease in self._database.read(store.in_states):
-            self.end(lease.id, reason)
+            if kernel_ids is None or lease.kernel_id in kernel_ids:
+                self.end(lease.id, reason)

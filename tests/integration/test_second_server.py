@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from computehub_ext.client import remote
 from computehub_ext.client.remote import RemotePlane
 from computehub_ext.core.errors import Forbidden, IdempotencyMismatch, NotFound, Unavailable
 from computehub_ext.core.replayed import Replayed
@@ -146,6 +147,48 @@ async def test_an_opening_that_failed_is_tried_again(opener: Opener) -> None:
         await plane.me(browser())
     assert await plane.me(browser())
     await plane.close(end_leases=True)
+
+
+async def test_a_socket_that_could_not_be_served_is_tried_again_and_holds_no_lock(
+    opener: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = []
+
+    def watched() -> Opened:
+        opened.append(opener())
+        return opened[-1]
+
+    def fail(*_: object) -> None:
+        raise OSError("no room for a socket")
+
+    first, second = (LazyPlane(watched, logging.getLogger(name)) for name in ("first", "second"))
+    with monkeypatch.context() as patched:
+        patched.setattr(remote, "serve", fail)
+        with pytest.raises(OSError, match="no room"):
+            await first.me(browser())
+    assert await second.me(browser()), "whoever asks next opens it"
+    assert second._is_ours
+    assert await first.me(browser()) == await second.me(browser())
+    assert [isinstance(each.plane, RemotePlane) for each in opened] == [False, False, True]
+    with pytest.raises(Unavailable):
+        await opened[0].plane.me(browser())  # closed, with its threads
+    await first.close(end_leases=False)
+    await second.close(end_leases=True)
+
+
+async def test_a_server_that_stops_ends_the_leases_of_its_own_kernels_alone(opener: Opener, tmp_path: Path) -> None:
+    first, second = (LazyPlane(opener, logging.getLogger(name)) for name in ("first", "second"))
+    await first.open_soon()
+    leases = []
+    for plane, kernel_id in ((first, "mine"), (second, "other")):
+        lease = await plane.take_lease(browser(), kernel_id, kernel_id=kernel_id, model="T4", duration_seconds=600)
+        started = {"kernel_name": "python3", "session_key": b"k", "username": "ada", "env": {}}
+        await plane.start_placement(lease["id"], cwd=str(tmp_path), **started)
+        leases.append(await plane.lease_running(lease["id"]))
+    await first.close(end_leases=True, kernel_ids=["mine"])
+    states = [(await second.lease(browser(), lease["id"]))["state"] for lease in leases]
+    assert states == ["closed", "running"]
+    await second.close(end_leases=True)
 
 
 async def test_a_deep_state_folder_is_no_reason_to_fail(tmp_path: Path) -> None:

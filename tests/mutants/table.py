@@ -440,4 +440,12 @@ MUTANTS: tuple[Mutant, ...] = (
         new="    return name in _ENVIRONMENT_OWN_NAMES\n",
         test="tests/unit/test_state_session.py::test_only_what_the_user_changed_about_the_process_is_carried",
     ),
+    Mutant(
+        name="a server that stops ends another's leases",
+        file="computehub_ext/leases/operator.py",
+        old="            if kernel_ids is None or lease.kernel_id in kernel_ids:\n",
+        new="            if True:\n",
+        test="tests/integration/test_second_server.py"
+        "::test_a_server_that_stops_ends_the_leases_of_its_own_kernels_alone",
+    ),
 )
