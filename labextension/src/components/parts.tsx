@@ -18,18 +18,22 @@ export interface ButtonProps {
   /** Disabled buttons can't be reached by keyboard, so a reason is given where one is known. */
   disabled?: boolean;
   why?: string;
+  /** What it started is under way: it says so and takes no second click. */
+  isBusy?: boolean;
 }
 
-export function Button({ label, onClick, icon, iconOnly, kind = "plain", disabled, why }: ButtonProps): JSX.Element {
+export function Button(props: ButtonProps): JSX.Element {
+  const { label, onClick, icon, iconOnly, kind = "plain", disabled, why, isBusy = false } = props;
   const look = { accept: "jp-mod-accept", warn: "jp-mod-warn", plain: "jp-mod-reject" }[kind];
   return (
     <button
       type="button"
-      className={iconOnly ? "ch-IconButton" : `ch-Button jp-mod-styled ${look}`}
-      aria-disabled={disabled ? true : undefined}
+      className={`${iconOnly ? "ch-IconButton" : `ch-Button jp-mod-styled ${look}`}${isBusy ? " ch-mod-busy" : ""}`}
+      aria-busy={isBusy ? true : undefined}
+      aria-disabled={disabled || isBusy ? true : undefined}
       aria-label={iconOnly ? label : undefined}
       title={disabled && why ? why : iconOnly ? label : undefined}
-      onClick={disabled ? undefined : onClick}
+      onClick={disabled || isBusy ? undefined : onClick}
     >
       {icon && <icon.react tag="span" className="ch-Button-icon" aria-hidden="true" />}
       {!iconOnly && <span>{label}</span>}

@@ -23,6 +23,11 @@ export class Formats {
     );
   }
 
+  /** A count or a measure, with at most as many digits after the point. */
+  number(value: number, digits = 0): string {
+    return new Intl.NumberFormat(this.locale, { maximumFractionDigits: digits }).format(value);
+  }
+
   /** `1.25 credits`. */
   credits(microcredits: number): string {
     return this.trans.__("%1 credits", this.amount(microcredits));
@@ -100,6 +105,11 @@ export class Formats {
     }
     const style = { style: "unit", unit: units[step], unitDisplay: "short", maximumFractionDigits: 1 } as const;
     return new Intl.NumberFormat(this.locale, style).format(bytes);
+  }
+
+  /** A device's memory as its makers count it: `80 GiB`. */
+  memory(mebibytes: number): string {
+    return this.trans.__("%1 GiB", this.number(mebibytes / 1024, 1));
   }
 
   private format(at: string | number | Date, options: Intl.DateTimeFormatOptions): string {
