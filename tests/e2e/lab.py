@@ -103,6 +103,9 @@ class Lab:
         else:
             shutil.rmtree(spec, ignore_errors=True)
         (self.folder / "settings" / "overrides.json").write_text(json.dumps(OVERRIDES))
+        # A server that never had ComputeHub has no panel either.
+        page = {"disabledExtensions": {} if self.installed else {"computehub": True}}
+        (self.folder / "settings" / "page_config.json").write_text(json.dumps(page))
         command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1", f"--port={self.port}"]
         command += ["--ServerApp.port_retries=0", f"--ServerApp.root_dir={self.work}", "--allow-root"]
         command += [f"--LabApp.app_settings_dir={self.folder / 'settings'}"]
