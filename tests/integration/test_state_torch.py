@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -41,6 +42,18 @@ MODEL = """
 """
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Sums alike to the last bit: shared among threads, whose number a busy machine may change, they round otherwise."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_training_goes_on_where_it_stopped() -> None:
     notebook = Notebook().cell(MODEL)
     there = carry(notebook)
