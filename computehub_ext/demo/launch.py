@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shlex
 import shutil
 import signal
 import socket
@@ -191,10 +192,22 @@ def _tell(folder: Path, port: int, people: Mapping[str, str]) -> None:
     for name, token in people.items():
         _say(f"  {name:<6} {_url(port, token)}")
     _say("\nOpen the second one in a private window: two people in one browser share its cookies.")
-    _say(f"More credits:  computehub grant {PEOPLE[0]} 50 --database {database_url(folder)}")
-    _say(f"From a shell:  COMPUTEHUB_TOKEN={people[PEOPLE[0]]} computehub gpu --url http://localhost:{port}/")
+    command, database = own_command(), shlex.quote(database_url(folder))
+    _say(f"More credits:  {command} grant {PEOPLE[0]} 50 --database {database}")
+    _say(f"From a shell:  COMPUTEHUB_TOKEN={people[PEOPLE[0]]} {command} gpu --url http://localhost:{port}/")
     _say(f"Its log:       {folder / 'server.log'}")
     _say("Ctrl-C ends all of it and gives every GPU back.")
+
+
+def own_command() -> str:
+    """This program as a shell in this folder finds it; on its PATH may be none, or another environment's."""
+    script = Path(sys.executable).with_name("computehub")
+    found = shutil.which("computehub")
+    if found is not None and script.is_file() and Path(found).samefile(script):
+        return "computehub"
+    if not script.is_file():
+        return f"{shlex.quote(sys.executable)} -m computehub_ext.cli"
+    return shlex.quote(str(script.relative_to(Path.cwd()) if script.is_relative_to(Path.cwd()) else script))
 
 
 def _tell_failure(folder: Path) -> None:
