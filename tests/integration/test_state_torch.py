@@ -44,7 +44,7 @@ MODEL = """
 
 @pytest.fixture
 def one_thread() -> Iterator[None]:
-    """Sums alike to the last bit: shared among threads, whose number a busy machine may change, they round otherwise."""
+    """Sums alike to the last bit: shared among threads, whose number may change, they round otherwise."""
     import torch
 
     before = torch.get_num_threads()
