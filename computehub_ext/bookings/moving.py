@@ -43,14 +43,14 @@ def moved(
     count = count if count is not None else booking.count
     if duration <= timedelta(0):
         limits.check_duration(duration)
+    if start_at != booking.span.start_at and not booking.has_begun(now):
+        limits.check_start(start_at, now)
     changed = booking.moved(TimeSpan.starting(start_at, duration), count, now)
     if count != booking.count:
         limits.check_count(count)
     # What has begun may end early, however short that makes it; its time was held.
     if duration > booking.span.duration or (duration != booking.span.duration and not booking.has_begun(now)):
         limits.check_duration(duration)
-    if start_at != booking.span.start_at:
-        limits.check_start(start_at, now)
     return changed
 
 

@@ -10,7 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from computehub_ext.bookings import service
+from computehub_ext.bookings import moving, service
 from computehub_ext.bookings.model import Booking, BookingState
 from computehub_ext.core.clock import ManualClock
 from computehub_ext.core.credits import rated
@@ -28,6 +28,24 @@ lengths = st.integers(1, 16).map(lambda quarter: timedelta(minutes=15 * quarter)
 
 class Abandoned(Exception):
     """The rest of a request went wrong after the booking was changed."""
+
+
+def moved(unit: Any, calendar: Any, *, now: datetime, booking_id: str, span: TimeSpan, count: int, key: str) -> Booking:
+    """As a request does it: quoted first, which must say what then happens."""
+    booking = service.find(unit, booking_id)
+    wish = {"start_at": span.start_at, "duration": span.duration, "count": count, "now": now, "limits": LIMITS}
+    changed = moving.moved(booking, **wish)
+    inputs: dict[str, Any] = {"booking": booking, "changed": changed, "now": now, "limits": LIMITS}
+    quoted = moving.quote_move(unit, calendar, **inputs)
+    assert quoted.change_microcredits == changed.amount_microcredits - booking.amount_microcredits
+    try:
+        return moving.move(unit, calendar, key=key, **inputs)
+    except SlotTaken:
+        assert not quoted.available
+        raise
+    except InsufficientCredits:
+        assert quoted.available
+        raise
 
 
 @dataclass
@@ -191,6 +209,44 @@ class Bookings(RuleBasedStateMachine):
         assert refusal is (SlotTaken if not fits else None if affordable else InsufficientCredits)
         if done:
             expected.span = span
+
+    @precondition(lambda self: self.expected)
+    @rule(data=st.data(), start=quarters, length=lengths, count=st.integers(1, 2), fail=st.booleans())
+    def move(self, data: st.DataObject, start: timedelta, length: timedelta, count: int, fail: bool) -> None:
+        chosen = self.choose(data, "confirmed", "active")
+        if chosen is None or self.now >= chosen[1].span.end_at:
+            return
+        booking_id, expected = chosen
+        begun = expected.state == "active" or expected.span.start_at <= self.now
+        span = TimeSpan.starting(expected.span.start_at if begun else self.now + start, length)
+        if begun:
+            count = expected.count
+        if span.end_at <= self.now:
+            return
+        self.expected.pop(booking_id)
+        wanted = TimeSpan(max(span.start_at, self.now), span.end_at)
+        fits = self.free(expected.model, wanted) >= count
+        self.expected[booking_id] = expected
+        affordable = rated(expected.rate, length, count) - expected.amount <= self.available()
+        refusal: type[Exception] | None = None
+        done: Booking | None = None
+        try:
+            done = self.do(moved, fail, booking_id=booking_id, span=span, count=count, key=f"{self.steps()}")
+        except (SlotTaken, InsufficientCredits) as error:
+            refusal = type(error)
+            if refusal is SlotTaken and not begun:
+                for each in error.details["earliest"]:
+                    offered = TimeSpan(*(datetime.fromisoformat(each[end]) for end in ("starts_at", "ends_at")))
+                    self.expected.pop(booking_id)
+                    assert self.free(expected.model, offered) >= count, "what is offered instead is free"
+                    self.expected[booking_id] = expected
+        assert refusal is (SlotTaken if not fits else None if affordable else InsufficientCredits)
+        if done:
+            expected.span, expected.count = span, count
+
+    def steps(self) -> int:
+        self.hub.number += 1
+        return self.hub.number
 
     @rule(minutes=st.integers(1, 90))
     def wait(self, minutes: int) -> None:
