@@ -25,6 +25,8 @@ from computehub_ext.notebook.wire import ShellRequest, Subscription
 
 HEARD_SECONDS = 0.5
 HEARD_ATTEMPTS_MAX = 40
+SETTLED_SECONDS = 8.0
+"""A kernel that does not end by itself is given 5 seconds before it is killed."""
 CONNECTION_CHANNELS = ("shell", "iopub", "stdin", "control", "hb")
 
 
@@ -73,6 +75,8 @@ class SwitchableKernelManager(ServerKernelManager):
     payer: str | None = None
     moved_by: Actor | None = None
     """Who asked for the last move; None where nobody did."""
+    leaving: asyncio.Task[Any] | None = None
+    """Settles the lease that the notebook was last on, or was to be."""
     way_back_keeper: asyncio.Task[None] | None = None
     has_left = False
     _greeting: asyncio.Task[None] | None = None
@@ -253,6 +257,11 @@ class SwitchableKernelManager(ServerKernelManager):
             self.line.close()
         if self.relay is not None:
             self.relay.close()
+
+    async def has_settled(self) -> None:
+        """Wait until the lease before is settled, for a while: a kernel holds one at a time."""
+        if self.leaving is not None:
+            await asyncio.wait({self.leaving}, timeout=SETTLED_SECONDS)
 
     async def drop_way_back(self) -> None:
         """End the kernel that was kept to go back to."""

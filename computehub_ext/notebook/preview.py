@@ -53,6 +53,7 @@ async def _priced(
     """Quote the move, and return the lease that it would take; what it would be refused with goes into the answer."""
     lease: dict[str, Any] | None = None
     seconds = request.duration_seconds
+    await kernel.has_settled()
     try:
         lease = await kernel.plane.try_lease(
             actor, kernel_id=kernel.kernel_id, notebook_path=notebook_path, **request.lease_wish

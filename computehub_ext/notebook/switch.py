@@ -147,6 +147,7 @@ class Switch:
         self._task = self.kernel.kernels.in_background(self._run())
 
     async def _take_lease(self) -> dict[str, Any]:
+        await self.kernel.has_settled()
         lease: dict[str, Any] = await self.kernel.plane.take_lease(
             self.actor,
             key=self.key,
@@ -339,7 +340,7 @@ class Switch:
             self.kernel.way_back_keeper = kernels.in_background(self._keep_way_back(before))
         else:
             kernels.in_background(self.kernel.drop_way_back())
-            kernels.in_background(self._leave(before))
+            self.kernel.leaving = kernels.in_background(self._leave(before))
 
     async def _keep_way_back(self, before: Place) -> None:
         """Keep the old kernel until a cell has completed on the new one."""
@@ -385,7 +386,7 @@ class Switch:
         traffic = self.kernel.traffic
         self._show(state, reason)
         traffic.refuse("NotMoved", f"{reason} This cell was not run.")
-        self.kernel.switch = None
+        self.kernel.switch, self.kernel.leaving = None, asyncio.current_task()
         traffic.open()
         await self._clean_up(state, reason)
         self.on_change(self)

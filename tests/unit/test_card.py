@@ -97,6 +97,16 @@ def test_failed_because_something_would_be_lost() -> None:
     assert "add --yes to `computehub gpu on`" in said
 
 
+def test_done_says_what_is_otherwise_than_before() -> None:
+    moved = "What was on cuda:0 is in main memory: there is no such device here."
+    shown = plain(switch(state="done", result={**DONE, "notes": [moved, EVIL]}), lease())
+    assert moved in "\n".join(shown)
+    assert "\x1b" not in "".join(shown)
+    assert "<script" not in card.render(switch(state="done", result={**DONE, "notes": [EVIL]}))["text/html"]
+    many = plain(switch(state="done", result={**DONE, "notes": [f"note {n}" for n in range(20)]}), lease())
+    assert [line for line in many if "more notes" in line] == ["… and 12 more notes"]
+
+
 def test_done_says_again_what_the_place_lacks() -> None:
     preview = {"problems": [{"kind": "package", "message": "torch is not installed there."}]}
     assert "Warning: torch is not installed there." in plain(switch(state="done", result=DONE, preview=preview))

@@ -509,3 +509,74 @@ def test_the_books_of_a_lease_stay_short(hub: Plane) -> None:
     for _ in range(12 * 10):
         hub.tick(seconds=5)
     assert len(hub.history(browser())["items"]) <= 1 + 10
+
+
+# -- two at one notebook -----------------------------------------------------------------------------------------------
+
+
+def told(hub: Plane) -> list[tuple[str, str]]:
+    heard: list[tuple[str, str]] = []
+    hub.database.listen(lambda event: heard.append((event.kind, event.payload["action"])), in_background=False)
+    hub.database.deliver()
+    heard.clear()
+    return heard
+
+
+def test_who_says_that_they_are_here_starts_the_idle_time_again(hub: Plane) -> None:
+    lease = hub.running(idle_timeout_seconds=600)
+    heard = told(hub)
+    hub.clock.advance(minutes=9)
+    assert [order["kind"] for order in hub.orders(["k1"])] == ["idle_warning"]
+    hub.keep_lease(lease["id"])
+    seen = hub.lease_seen(browser("bob"), lease["id"])
+    assert seen["idle"]["since_at"] == seen["lease"]["server_now"]
+    hub.clock.advance(minutes=9)
+    assert [order["kind"] for order in hub.orders(["k1"])] == ["idle_warning"], "warned again"
+    hub.database.deliver()
+    assert heard == [("notice", "idle_warning"), ("lease", "changed"), ("notice", "idle_warning")]
+    hub.release_lease(lease["id"], "returned")
+    with pytest.raises(Conflict):
+        hub.keep_lease(lease["id"])
+
+
+def test_a_cell_is_news_only_where_somebody_was_warned(hub: Plane) -> None:
+    hub.running(idle_timeout_seconds=600)
+    heard = told(hub)
+    for busy in (True, False):
+        hub.report_activity("k1", busy=busy)
+    hub.database.deliver()
+    assert heard == []
+    hub.clock.advance(minutes=9)
+    hub.orders(["k1"])
+    hub.report_activity("k1", busy=True)
+    hub.database.deliver()
+    assert heard == [("notice", "idle_warning"), ("lease", "changed")]
+    assert hub.lease_seen(browser(), hub.lease_of_kernel("k1")["id"])["idle"] == {
+        "since_at": None,
+        "gives_back_at": None,
+    }
+
+
+def test_a_move_that_is_tried_out_leaves_nothing(hub: Plane) -> None:
+    tried = hub.try_lease(browser(), kernel_id="k1", model="T4", count=2, duration_seconds=7200)
+    assert (tried["held_microcredits"], tried["on_the_spot"]) == (4 * CREDIT, True)
+    assert (hub.money(), hub.free(), hub.leases(browser())["items"], hub.bookings(browser())["items"]) == (
+        (10, 10),
+        2,
+        [],
+        [],
+    )
+    with pytest.raises(InsufficientCredits):
+        hub.try_lease(browser(), kernel_id="k1", model="V100", duration_seconds=5 * 3600)
+    with pytest.raises(NeedsApproval) as refusal:
+        hub.try_lease(kernel(), kernel_id="k1", model="V100", duration_seconds=4 * 3600)
+    assert set(refusal.value.details) == {"needed_microcredits", "left_microcredits"}
+    assert hub.approvals(browser())["items"] == [], "nobody is asked for what was only looked at"
+    with pytest.raises(Forbidden):
+        hub.try_lease(kernel(), kernel_id="k2", model="T4")
+    assert hub.me(browser())["allowance"]["left_microcredits"] == 5 * CREDIT
+    hub.running(duration_seconds=3600)
+    with pytest.raises(Conflict, match="%gpu off"):
+        hub.try_lease(browser(), kernel_id="k1", model="T4")
+    with pytest.raises(SlotTaken):
+        hub.try_lease(browser("bob"), kernel_id="k2", model="T4", count=2, duration_seconds=3600)
