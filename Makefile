@@ -39,8 +39,8 @@ mutants: .venv/test ## Show that each safety test fails once with its guard remo
 docs: .venv/test ## Write docs/reference/ anew from the code
 	@$(RUN) scripts/reference.py
 
-lock: .venv/test ## Choose new versions for requirements/*.txt
-	@$(RUN) scripts/lock.py
+lock: .venv/test ## Bring requirements/*.txt up to pyproject.toml (ARGS=--upgrade for newer versions)
+	@$(RUN) scripts/lock.py $(ARGS)
 
 clean: ## Remove what was built, measured or installed
 	rm -rf .venv .test .demo dist build htmlcov .pytest_cache .mypy_cache .ruff_cache .hypothesis \

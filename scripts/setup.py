@@ -106,9 +106,7 @@ def install(lock: Path) -> None:
     if not uv.exists():
         subprocess.run([*pip, UV], check=False)
     if uv.exists():
-        for theirs, ours in PIP_TO_UV.items():
-            if os.environ.get(theirs) and ours not in environment:
-                environment[ours] = os.environ[theirs]
+        environment |= uv_settings()
         fast = [str(uv), "pip", "install", "--quiet", "--python", str(PYTHON)]
         done = subprocess.run([*fast, "-r", str(lock)], env=environment, check=False).returncode == 0
         if done and subprocess.run([*fast, *project], env=environment, check=False).returncode == 0:
@@ -116,6 +114,12 @@ def install(lock: Path) -> None:
         print("uv could not install them; trying pip.", flush=True)
     subprocess.run([*pip, "-r", str(lock)], check=True)
     subprocess.run([*pip, *project], env=environment, check=True)
+
+
+def uv_settings() -> dict[str, str]:
+    """What is set for pip, under uv's names."""
+    wanted = [(ours, os.environ.get(theirs)) for theirs, ours in PIP_TO_UV.items() if ours not in os.environ]
+    return {ours: value for ours, value in wanted if value}
 
 
 def install_torch() -> None:
