@@ -17,7 +17,7 @@ from computehub_ext.leases.model import END_TEXT, EndReason
 from computehub_ext.leases.requests import in_words
 from computehub_ext.leases.store import leases
 from computehub_ext.ledger.model import Origin
-from computehub_ext.ledger.tables import journal_entries, postings
+from computehub_ext.ledger.tables import holds, journal_entries, postings
 from computehub_ext.pools.store import pools
 
 COLUMNS = ("at", "kind", "text", "credits", "microcredits", "granted_microcredits", "purchased_microcredits",
@@ -73,7 +73,11 @@ def by_lease(
     entries = journal_entries
     # A slot may have seen several leases: all but the last came to nothing, and cost nothing.
     newest = (
-        select(leases.c.hold_id, func.max(leases.c.id).label("lease_id")).group_by(leases.c.hold_id).subquery("newest")
+        select(leases.c.hold_id, func.max(leases.c.id).label("lease_id"))
+        .select_from(holds.join(leases, leases.c.hold_id == holds.c.id))
+        .where(holds.c.account_id == account_id)
+        .group_by(leases.c.hold_id)
+        .subquery("newest")
     )
     place = func.coalesce(newest.c.lease_id, entries.c.id)
     at, amount = func.max(postings.c.at), postings.c.amount_microcredits
