@@ -17,6 +17,7 @@ describe("request", () => {
     await request(server.settings, "bookings", { method: "POST", body: { count: 2 }, key: "k1" });
     await failure(request(server.settings, "history", { query: { limit: 5, cursor: undefined } }));
     expect(server.asked[0]).toMatchObject({ method: "POST", body: { count: 2 }, key: "k1" });
+    expect(server.asked[0]?.contentType).toBe("application/json");
     expect(server.asked[1]).toMatchObject({ path: "history", query: { limit: "5" }, key: null });
   });
 

@@ -10,6 +10,7 @@ export interface Asked {
   query: Record<string, string>;
   body: unknown;
   key: string | null;
+  contentType: string | null;
 }
 
 export type Answer = { status?: number; body?: unknown; headers?: Record<string, string> };
@@ -47,6 +48,7 @@ export class FakeServer {
       query: Object.fromEntries(url.searchParams),
       body: text ? JSON.parse(text) : undefined,
       key: request.headers.get("Idempotency-Key"),
+      contentType: request.headers.get("Content-Type"),
     };
     this.asked.push(asked);
     const answerer = this.routes.get(`${asked.method} ${asked.path}`);

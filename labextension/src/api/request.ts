@@ -41,12 +41,12 @@ export async function request<Answer>(
   const abort = new AbortController();
   const timer = setTimeout(() => abort.abort(), timeoutSeconds * 1000);
   try {
-    const init: RequestInit = { method, signal: abort.signal, cache: "no-store" };
+    const headers: Record<string, string> = key ? { "Idempotency-Key": key } : {};
+    const init: RequestInit = { method, headers, signal: abort.signal, cache: "no-store" };
     if (body !== undefined) {
       init.body = JSON.stringify(body);
-    }
-    if (key) {
-      init.headers = { "Idempotency-Key": key };
+      // A text by itself would be sent as plain text, which the server refuses.
+      headers["Content-Type"] = "application/json";
     }
     const response = await ServerConnection.makeRequest(address, init, settings);
     return await read<Answer>(response);
