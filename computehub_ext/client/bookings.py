@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from computehub_ext.api import views
@@ -22,9 +23,11 @@ from computehub_ext.leases import store as lease_store
 from computehub_ext.leases.model import EndReason
 from computehub_ext.leases.requests import called, spend_allowance
 from computehub_ext.people import service as people
-from computehub_ext.people.model import ApprovalWanted, Person
+from computehub_ext.people.model import ApprovalWanted, Person, Spent
 from computehub_ext.pools import service as pools
 from computehub_ext.reports import estimate as estimates
+
+Spender = Callable[..., Spent | ApprovalWanted]
 
 
 class BookingCalls(Edge):
@@ -135,6 +138,34 @@ class BookingCalls(Edge):
 
         return await self._as_person(actor, view)
 
+    def _spender(self, actor: Actor, key: str, approval_id: str | None) -> Spender:
+        """How what a kernel asks for under this key is counted against its person's allowance."""
+
+        def spend(
+            unit: Unit,
+            person: Person,
+            amount_microcredits: int,
+            purpose: str,
+            notebook_path: str | None,
+            now: datetime,
+            reference: str | None = None,
+        ) -> Spent | ApprovalWanted:
+            return spend_allowance(
+                unit,
+                person=person,
+                amount_microcredits=amount_microcredits,
+                purpose=purpose,
+                key=key,
+                approval_id=approval_id,
+                kernel_id=actor.kernel_id,
+                notebook_path=notebook_path,
+                reference=reference,
+                settings=self.settings,
+                now=now,
+            )
+
+        return spend
+
     async def book(
         self,
         actor: Actor,
@@ -149,23 +180,14 @@ class BookingCalls(Edge):
         approval_id: str | None = None,
     ) -> Json:
         inputs = {k: v for k, v in locals().items() if k not in ("self", "actor", "key", "approval_id")}
+        spend = self._spender(actor, key, approval_id)
 
         def work(unit: Unit, person: Person, now: datetime) -> Json | ApprovalWanted:
             span = self._span(starts_at, when, time_zone, duration_seconds, now)
             if actor.via is Via.KERNEL:
                 quote = bookings.quote(unit, self._calendar, model=model, count=count, span=span, now=now)
-                outcome = spend_allowance(
-                    unit,
-                    person=person,
-                    amount_microcredits=quote.amount_microcredits,
-                    purpose=f"a booking of {count} × {called(quote.pool)} from {views.moment(span.start_at)}",
-                    key=key,
-                    approval_id=approval_id,
-                    kernel_id=actor.kernel_id,
-                    notebook_path=notebook_path,
-                    settings=self.settings,
-                    now=now,
-                )
+                purpose = f"a booking of {count} × {called(quote.pool)} from {views.moment(span.start_at)}"
+                outcome = spend(unit, person, quote.amount_microcredits, purpose, notebook_path, now)
                 if isinstance(outcome, ApprovalWanted):
                     return outcome
             booking = bookings.book(

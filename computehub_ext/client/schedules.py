@@ -19,7 +19,7 @@ from computehub_ext.core.errors import Invalid
 from computehub_ext.leases import service as leases
 from computehub_ext.leases import store as lease_store
 from computehub_ext.leases.model import Lease
-from computehub_ext.leases.requests import called, spend_allowance
+from computehub_ext.leases.requests import called
 from computehub_ext.people import service as people
 from computehub_ext.people.model import ApprovalWanted, Person
 from computehub_ext.pools import service as pools
@@ -44,6 +44,7 @@ class ScheduleCalls(BookingCalls):
     ) -> Json:
         inputs = {k: v for k, v in locals().items() if k not in ("self", "actor", "key", "approval_id")}
         limits = bookings.limits_of(self.settings)
+        spend = self._spender(actor, key, approval_id)
         moved_leases: list[str] = []
 
         def work(unit: Unit, person: Person, now: datetime) -> Json | ApprovalWanted:
@@ -65,19 +66,8 @@ class ScheduleCalls(BookingCalls):
                 return self._booking_view(unit, bookings.find(unit, booking.id))
             more = changed.amount_microcredits - booking.amount_microcredits
             if actor.via is Via.KERNEL and more > 0:
-                outcome = spend_allowance(
-                    unit,
-                    person=person,
-                    amount_microcredits=more,
-                    purpose=f"booking {booking.id} moved to {views.moment(changed.span.start_at)}",
-                    key=key,
-                    approval_id=approval_id,
-                    kernel_id=actor.kernel_id,
-                    notebook_path=booking.notebook_path,
-                    reference=booking.id,
-                    settings=self.settings,
-                    now=now,
-                )
+                purpose = f"booking {booking.id} moved to {views.moment(changed.span.start_at)}"
+                outcome = spend(unit, person, more, purpose, booking.notebook_path, now, booking.id)
                 if isinstance(outcome, ApprovalWanted):
                     return outcome
             changed = moving.move(
@@ -143,6 +133,7 @@ class ScheduleCalls(BookingCalls):
     ) -> Json:
         inputs = {k: v for k, v in locals().items() if k not in ("self", "actor", "key", "approval_id")}
         limits = bookings.limits_of(self.settings)
+        spend = self._spender(actor, key, approval_id)
 
         def work(unit: Unit, person: Person, now: datetime) -> Json | ApprovalWanted:
             if starts_at is None and when is None:
@@ -151,7 +142,11 @@ class ScheduleCalls(BookingCalls):
             wish = SeriesWish(model, count, whole_second(span.start_at), span.duration, rrule, time_zone)
             outcome = None
             if actor.via is Via.KERNEL:
-                outcome = self._spend_on_series(unit, actor, person, wish, notebook_path, key, approval_id, now)
+                # All of them are asked for at once: one approval, or one part of the allowance.
+                quote = series.quote_series(unit, self._calendar, wish=wish, now=now, limits=limits)
+                times, first_at = len(quote.occurrences or ()), views.moment(wish.start_at)
+                purpose = f"{times} bookings of {wish.count} × {called(quote.pool)} from {first_at}"
+                outcome = spend(unit, person, quote.amount_microcredits, purpose, notebook_path, now)
                 if isinstance(outcome, ApprovalWanted):
                     return outcome
             booked = series.book_series(
@@ -169,33 +164,6 @@ class ScheduleCalls(BookingCalls):
             return self._series_view(unit, booked)
 
         return await self._once(actor, key, "book_series", inputs, work)
-
-    def _spend_on_series(
-        self,
-        unit: Unit,
-        actor: Actor,
-        person: Person,
-        wish: SeriesWish,
-        notebook_path: str | None,
-        key: str,
-        approval_id: str | None,
-        now: datetime,
-    ) -> object:
-        """All of them are asked for at once: one approval, or one part of the allowance."""
-        quote = series.quote_series(unit, self._calendar, wish=wish, now=now, limits=bookings.limits_of(self.settings))
-        times = len(quote.occurrences or ())
-        return spend_allowance(
-            unit,
-            person=person,
-            amount_microcredits=quote.amount_microcredits,
-            purpose=f"{times} bookings of {wish.count} × {called(quote.pool)} from {views.moment(wish.start_at)}",
-            key=key,
-            approval_id=approval_id,
-            kernel_id=actor.kernel_id,
-            notebook_path=notebook_path,
-            settings=self.settings,
-            now=now,
-        )
 
     def _series_view(self, unit: Unit, found: Series) -> Json:
         return views.series(found, items=[self._booking_view(unit, booking) for booking in found.bookings])
