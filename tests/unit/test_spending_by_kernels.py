@@ -1,4 +1,4 @@
-"""A notebook that books, moves or repeats a booking spends the person's allowance, and above it the browser is asked."""
+"""A notebook that books, moves or repeats a booking spends the allowance, and above it the browser is asked."""
 
 from __future__ import annotations
 
