@@ -1,4 +1,4 @@
-"""A kernel's place as people see it: the same for all who may use the notebook, but for what concerns an account."""
+"""A kernel's place as people see it: the same for all who may use the notebook, but for what each of them may do."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from computehub_ext.core.errors import Forbidden, NotFound
 from computehub_ext.notebook.kernel import SwitchableKernelManager
 from computehub_ext.notebook.switch import Switch
 
-_MONEY_CODES = ("insufficient_credits", "needs_approval")
 _NOWHERE = {"since_at": None, "gives_back_at": None}
 
 
@@ -25,7 +24,7 @@ async def place_of(plane: Any, actor: Actor, kernel: Any, notebook_path: str | N
         "place": "cpu" if lease_id is None else "gpu",
         "notebook_path": notebook_path,
         "lease": seen["lease"] if seen else None,
-        "switch": _switch_for(actor, switch) if switch is not None else None,
+        "switch": switch.as_json() if switch is not None else None,
         "payer": seen["payer"] if seen else None,
         "moved_by": named(moved_by) if moved_by is not None else None,
         "is_mine": bool(seen and seen["is_mine"]),
@@ -87,14 +86,3 @@ def _why_it_stays(kernel: Any) -> str | None:
     if reason is not None or kernel.place is None:
         return reason or "This kernel is not running."
     return "This notebook is moving already." if kernel.switch is not None else None
-
-
-def _switch_for(actor: Actor, switch: Switch) -> dict[str, Any]:
-    """A move under way; of somebody else's, without what is said about their account."""
-    shown = switch.as_json()
-    error = shown["error"]
-    if error is None or actor.is_admin or actor.username == switch.actor.username:
-        return shown
-    if error["code"] in _MONEY_CODES:
-        error = {**error, "message": "It was refused for want of credits or of their owner's consent."}
-    return {**shown, "error": {**error, "details": {}}}

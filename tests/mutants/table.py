@@ -505,4 +505,43 @@ MUTANTS: tuple[Mutant, ...] = (
         test="tests/integration/test_second_server.py"
         "::test_a_server_that_stops_ends_the_leases_of_its_own_kernels_alone",
     ),
+    Mutant(
+        name="a kernel says that somebody is at the notebook",
+        file="computehub_ext/notebook/handlers.py",
+        old=(
+            "        self.only_via(Via.BROWSER, Via.TOKEN, "
+            'reason="A kernel can\'t say that somebody is here; its running cells do.")\n'
+        ),
+        new="",
+        test="tests/integration/notebook/test_shared_notebook.py"
+        "::test_who_is_at_the_notebook_keeps_its_gpu_and_a_kernel_does_not",
+    ),
+    Mutant(
+        name="anybody reads the devices of a lease",
+        file="computehub_ext/client/leases.py",
+        old="            shared = at_its_notebook and actor.via is not Via.KERNEL\n",
+        new="            shared = True\n",
+        test="tests/unit/test_readings.py::test_nobody_else_does_but_an_admin_and_who_is_at_the_notebook",
+    ),
+    Mutant(
+        name="who is at one notebook reads the devices of another",
+        file="computehub_ext/notebook/kernels.py",
+        old='        return any(getattr(kernel, "lease_id", None) == lease_id for kernel in self._kernels.values())\n',
+        new="        return True\n",
+        test="tests/integration/notebook/test_shared_notebook.py::test_who_is_at_the_notebook_sees_its_devices",
+    ),
+    Mutant(
+        name="the next one on a device reads what it did for the one before",
+        file="computehub_ext/pools/sampler.py",
+        old="            devices = self._kept.setdefault(lease_id, {})\n",
+        new='            devices = self._kept.setdefault("", {})\n            self._kept[lease_id] = devices\n',
+        test="tests/unit/test_readings.py::test_the_next_lease_on_a_device_sees_nothing_of_the_one_before",
+    ),
+    Mutant(
+        name="a look at what a notebook would spend asks for its approval",
+        file="computehub_ext/client/notebooks.py",
+        old="                raise NeedsApproval(  # without an approval's id: that one is taken back too\n",
+        new="                return\n                raise NeedsApproval(\n",
+        test="tests/unit/test_control_plane.py::test_a_move_that_is_tried_out_leaves_nothing",
+    ),
 )
