@@ -10,6 +10,7 @@ module.exports = {
   ...base,
   preset: "ts-jest/presets/js-with-babel",
   transform: {
+    ...base.transform,
     "\\.(ts|tsx)$": ["ts-jest", { tsconfig: "tsconfig.test.json" }],
     "\\.(js|mjs)$": "babel-jest",
   },
