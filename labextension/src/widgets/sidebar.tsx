@@ -1,19 +1,27 @@
 import { ReactWidget } from "@jupyterlab/ui-components";
+import type { Message } from "@lumino/messaging";
 
+import { BalanceView } from "../components/balance";
+import { AllowanceView } from "../components/allowance";
+import { ErrorNote } from "../components/parts";
 import type { Words } from "../components/words";
 import { WordsContext } from "../components/words";
+import { CommandIDs } from "../commands";
 import { gpuIcon } from "../icons";
-import type { ComputeHub } from "../models/hub";
-import { useResource } from "./hooks";
+import { useResource, useSignal } from "./hooks";
+import type { SidebarParts } from "./sidebarParts";
+import { ApprovalsPart, BookingsPart, HistoryPart, LeasesPart, OffersPart, Part } from "./sidebarParts";
 
-/** The sidebar: balance, lease, offers, bookings and history, one under the other. */
+export const SIDEBAR_ID = "computehub-sidebar";
+
+/** The sidebar: balance, running GPUs, offers, bookings and history, one under the other. */
 export class Sidebar extends ReactWidget {
   constructor(
-    private readonly hub: ComputeHub,
+    private readonly parts: SidebarParts,
     private readonly words: Words,
   ) {
     super();
-    this.id = "computehub-sidebar";
+    this.id = SIDEBAR_ID;
     this.addClass("ch-Sidebar");
     this.title.icon = gpuIcon;
     this.title.caption = words.trans.__("GPUs and credits");
@@ -21,16 +29,69 @@ export class Sidebar extends ReactWidget {
     this.node.setAttribute("aria-label", words.trans.__("GPUs and credits"));
   }
 
+  override dispose(): void {
+    if (!this.isDisposed) {
+      this.parts.history.dispose();
+    }
+    super.dispose();
+  }
+
+  /** Behind another tab nothing is rendered, so that nothing is fetched. */
   protected render(): JSX.Element {
     return (
       <WordsContext.Provider value={this.words}>
-        <SidebarContent hub={this.hub} words={this.words} />
+        {this.isVisible && <SidebarContent parts={this.parts} words={this.words} />}
       </WordsContext.Provider>
     );
   }
+
+  protected override onAfterShow(message: Message): void {
+    super.onAfterShow(message);
+    this.update();
+  }
+
+  protected override onAfterHide(message: Message): void {
+    super.onAfterHide(message);
+    this.update();
+  }
 }
 
-function SidebarContent({ hub, words }: { hub: ComputeHub; words: Words }): JSX.Element {
+function SidebarContent({ parts, words: { trans } }: { parts: SidebarParts; words: Words }): JSX.Element {
+  const { hub } = parts;
   const me = useResource(hub.me);
-  return <p>{me.value && words.formats.credits(me.value.balance.available_microcredits)}</p>;
+  useSignal(parts.remembered.changed);
+  useSignal(hub.serverPartChanged);
+  const retry = () => void hub.me.refresh();
+  if (me.error && !me.value) {
+    return (
+      <div className="ch-Sidebar-alone">
+        <ErrorNote error={me.error} onRetry={retry} />
+      </div>
+    );
+  }
+  return (
+    <>
+      {me.error && <ErrorNote error={me.error} onRetry={retry} />}
+      <ApprovalsPart parts={parts} />
+      <Part parts={parts} name="balance" title={trans.__("Credits")} state={me} onRetry={retry} lines={4}>
+        {(person) => (
+          <>
+            <BalanceView person={person} />
+            <AllowanceView person={person} onChange={() => void parts.commands.execute(CommandIDs.setAllowance)} />
+          </>
+        )}
+      </Part>
+      <LeasesPart parts={parts} />
+      <OffersPart parts={parts} />
+      <BookingsPart parts={parts} />
+      <HistoryPart parts={parts} />
+      {me.value && (
+        <p className="ch-Hint ch-Sidebar-foot">
+          {me.value.control_plane === "embedded"
+            ? trans.__("ComputeHub %1, inside this Jupyter server", me.value.server_version)
+            : trans.__("ComputeHub %1, as a service of this hub", me.value.server_version)}
+        </p>
+      )}
+    </>
+  );
 }

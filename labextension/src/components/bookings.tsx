@@ -1,0 +1,64 @@
+import type { Booking } from "../api/types";
+import { ActionButton } from "./action";
+import { Button, EmptyNote, SimulatedBadge } from "./parts";
+import { useWords } from "./words";
+
+export interface BookingListProps {
+  bookings: readonly Booking[];
+  /** The server's time. */
+  now: number;
+  /** Asks first; resolves also where the person thinks better of it. */
+  onCancel: (booking: Booking) => Promise<unknown>;
+  onShow: (booking: Booking) => void;
+  onBook: () => void;
+  /** Absent where no notebook is open that could move. */
+  onMove?: (booking: Booking) => void;
+}
+
+/** Your next bookings, soonest first. */
+export function BookingList({ bookings, now, onBook, ...acts }: BookingListProps): JSX.Element {
+  const { trans } = useWords();
+  if (!bookings.length) {
+    return (
+      <EmptyNote>
+        {trans.__("Nothing is booked.")} <Button label={trans.__("Book a GPU…")} onClick={onBook} />
+      </EmptyNote>
+    );
+  }
+  return (
+    <ul className="ch-List">
+      {bookings.map((booking) => (
+        <BookingItem key={booking.id} booking={booking} hasBegun={Date.parse(booking.starts_at) <= now} {...acts} />
+      ))}
+    </ul>
+  );
+}
+
+function BookingItem(
+  props: Pick<BookingListProps, "onCancel" | "onShow" | "onMove"> & { booking: Booking; hasBegun: boolean },
+): JSX.Element {
+  const { trans, formats } = useWords();
+  const { booking, hasBegun, onCancel, onMove, onShow } = props;
+  const when = formats.span(booking.starts_at, booking.ends_at);
+  return (
+    <li className="ch-Item" aria-label={when}>
+      <div className="ch-Item-head">
+        <span className="ch-Item-title">{when}</span>
+        <span className="ch-Item-amount">{formats.credits(booking.amount_microcredits)}</span>
+      </div>
+      <p className="ch-Item-line">
+        <span>
+          {formats.devices(booking.model, booking.count)} {booking.simulated && <SimulatedBadge />}
+        </span>
+        {booking.notebook_path && <span className="ch-Path">{booking.notebook_path}</span>}
+        {booking.series_id && <span>{trans.__("One of a series")}</span>}
+        {hasBegun && <span className="ch-State ch-mod-good">{trans.__("Yours now")}</span>}
+      </p>
+      <div className="ch-Item-actions">
+        {hasBegun && onMove && <Button label={trans.__("Move here")} kind="accept" onClick={() => onMove(booking)} />}
+        <Button label={trans.__("Show in calendar")} onClick={() => onShow(booking)} />
+        <ActionButton label={trans.__("Cancel…")} act={() => onCancel(booking)} />
+      </div>
+    </li>
+  );
+}
