@@ -1,9 +1,10 @@
 import type { JupyterFrontEndPlugin } from "@jupyterlab/application";
 
 import { core } from "./plugins/core";
+import { leases } from "./plugins/leases";
 import { preferences } from "./plugins/preferences";
 import { sidebar } from "./plugins/sidebar";
 
-const plugins: JupyterFrontEndPlugin<unknown>[] = [core, preferences, sidebar];
+const plugins: JupyterFrontEndPlugin<unknown>[] = [core, leases, preferences, sidebar];
 
 export default plugins;
