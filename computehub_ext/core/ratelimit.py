@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 from computehub_ext.core.errors import TooManyRequests
 
@@ -22,11 +22,7 @@ DEFAULT_RATE_LIMITS: Mapping[str, str] = {
 }
 """By route class. Kernels are counted by themselves, so that a cell's runaway loop leaves its owner's browser alone."""
 
-SWEEP_AT = 10_000
-"""With so many people and classes counted, those whose window is empty by now are forgotten."""
-
-_LIMIT = re.compile(r"([1-9]\d{0,8})/(second|minute|hour|day)")
-_SECONDS = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86_400.0}
+_LIMIT = re.compile(r"[1-9]\d{0,8}/(second|minute|hour|day)")
 
 
 class RateLimits:
@@ -37,52 +33,41 @@ class RateLimits:
     by_class:
         ``{"write": "120/minute"}``, per second, minute, hour or day. A class that is not named has no limit.
 
-    clock:
-        Seconds that only grow.
-
     Raises
     ------
     ValueError
         If a limit can't be read.
     """
 
-    def __init__(
-        self, by_class: Mapping[str, str] = DEFAULT_RATE_LIMITS, *, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._by_class: dict[str, tuple[int, float, str]] = {}
+    def __init__(self, by_class: Mapping[str, str] = DEFAULT_RATE_LIMITS) -> None:
         for name, text in by_class.items():
-            found = _LIMIT.fullmatch(text)
-            if found is None:
+            if not _LIMIT.fullmatch(text):
                 raise ValueError(f"the rate limit of {name} must be like 120/minute, not {text!r}")
-            self._by_class[name] = int(found[1]), _SECONDS[found[2]], text
-        self._clock = clock
-        self._hits: dict[tuple[str, str], deque[float]] = {}
+        self._by_class = dict(by_class)
+        self._strategy: Any = None
+        self._items: dict[str, Any] = {}
 
     def hit(self, username: str, route_class: str) -> None:
-        """Count one request, or refuse it and say when the next may come. Called on the event loop."""
-        limit = self._by_class.get(route_class)
-        if limit is None:
+        """Count one request, or refuse it and say when the next may come."""
+        if route_class not in self._by_class:
             return
-        most, seconds, text = limit
-        now = self._clock()
-        times = self._hits.get((username, route_class))
-        if times is None:
-            if len(self._hits) >= SWEEP_AT:
-                self._sweep(now)
-            times = self._hits[username, route_class] = deque()
-        while times and times[0] <= now - seconds:
-            times.popleft()
-        if len(times) < most:
-            times.append(now)
+        strategy, item = self._prepared(route_class)
+        if strategy.hit(item, username, route_class):
             return
-        wait = max(1, math.ceil(times[0] + seconds - now))
+        reset_at, _ = strategy.get_window_stats(item, username, route_class)
+        seconds = max(1, math.ceil(reset_at - time.time()))
         raise TooManyRequests(
-            f"That was too often: {text.replace('/', ' in a ')} at most. "
-            f"Ask again in {wait} second{'s' * (wait != 1)}.",
-            retry_after_seconds=wait,
+            f"That was too often: {self._by_class[route_class].replace('/', ' in a ')} at most. "
+            f"Ask again in {seconds} second{'s' * (seconds != 1)}.",
+            retry_after_seconds=seconds,
         )
 
-    def _sweep(self, now: float) -> None:
-        for key, times in list(self._hits.items()):
-            if times[-1] <= now - self._by_class[key[1]][1]:
-                del self._hits[key]
+    def _prepared(self, route_class: str) -> tuple[Any, Any]:
+        if self._strategy is None:  # imported at the first request: 0.2 s that a server's start need not wait for
+            from limits import parse
+            from limits.storage import MemoryStorage
+            from limits.strategies import MovingWindowRateLimiter
+
+            self._items = {name: parse(text) for name, text in self._by_class.items()}
+            self._strategy = MovingWindowRateLimiter(MemoryStorage())
+        return self._strategy, self._items[route_class]

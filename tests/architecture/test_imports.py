@@ -140,7 +140,7 @@ def test_what_jupyter_imports_at_its_start_is_light(module: str) -> None:
 
 def test_a_server_with_the_extension_starts_without_what_only_requests_need(tmp_path: Path) -> None:
     """All wings of the control plane and their libraries wait for the first page, and the contract for a request."""
-    heavy = ["sqlalchemy", "alembic", "httpx", "pynvml", "psycopg", "swagger_ui_bundle"]
+    heavy = ["sqlalchemy", "alembic", "httpx", "limits", "pynvml", "psycopg", "swagger_ui_bundle"]
     heavy += [
         f"{PACKAGE}.{name}" for name in ("ledger", "people", "pools", "bookings", "backends", "leases", "reports")
     ]

@@ -374,7 +374,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="somebody asks as often as they like",
         file="computehub_ext/core/ratelimit.py",
-        old="        if len(times) < most:\n",
+        old="        if strategy.hit(item, username, route_class):\n",
         new="        if True:\n",
         test="tests/integration/api/test_doors.py::test_too_often_is_429_and_says_when_to_come_back",
     ),
