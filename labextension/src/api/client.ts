@@ -94,6 +94,10 @@ export class ComputeHubClient {
     return this.post("bookings", wish, key);
   }
 
+  getBooking(bookingId: string): Promise<Booking> {
+    return this.get(`bookings/${id(bookingId)}`);
+  }
+
   moveBooking(bookingId: string, wish: BodyOf<"moveBooking">, key = newKey()): Promise<Booking> {
     return this.post(`bookings/${id(bookingId)}/move`, wish, key);
   }

@@ -10,6 +10,8 @@ import { useWords } from "./words";
 export interface ButtonProps {
   label: string;
   onClick: () => void;
+  /** Said to those who hear a row of equal buttons; it begins with the label. */
+  name?: string;
   /** Shown before the label; the label stays for everybody. */
   icon?: LabIcon;
   /** Only the icon is seen; the label is its name and its tip. */
@@ -23,7 +25,7 @@ export interface ButtonProps {
 }
 
 export function Button(props: ButtonProps): JSX.Element {
-  const { label, onClick, icon, iconOnly, kind = "plain", disabled, why, isBusy = false } = props;
+  const { label, name, onClick, icon, iconOnly, kind = "plain", disabled, why, isBusy = false } = props;
   const look = { accept: "jp-mod-accept", warn: "jp-mod-warn", plain: "jp-mod-reject" }[kind];
   return (
     <button
@@ -31,7 +33,7 @@ export function Button(props: ButtonProps): JSX.Element {
       className={`${iconOnly ? "ch-IconButton" : `ch-Button jp-mod-styled ${look}`}${isBusy ? " ch-mod-busy" : ""}`}
       aria-busy={isBusy ? true : undefined}
       aria-disabled={disabled || isBusy ? true : undefined}
-      aria-label={iconOnly ? label : undefined}
+      aria-label={name ?? (iconOnly ? label : undefined)}
       title={disabled && why ? why : iconOnly ? label : undefined}
       onClick={disabled || isBusy ? undefined : onClick}
     >

@@ -1,0 +1,251 @@
+/** The days as columns, with your bookings in them and the free time behind. Loaded when a calendar is opened. */
+import type { CalendarOptions, EventApi, EventContentArg, EventInput, EventMountArg } from "@fullcalendar/core";
+import { Calendar } from "@fullcalendar/core";
+import interactionPlugin from "@fullcalendar/interaction";
+import timeGridPlugin from "@fullcalendar/timegrid";
+import { useEffect, useRef } from "react";
+
+import type { Booking, Span } from "../api/types";
+import type { FreeRun } from "../models/calendar";
+import { bookingInWords, stateInWords } from "./bookingWords";
+import type { Words } from "./words";
+import { useWords } from "./words";
+
+const SNAP = "00:15:00";
+
+export interface CalendarGridProps {
+  view: "week" | "day";
+  /** The first day that is seen. */
+  day: string;
+  firstWeekday: number;
+  bookings: readonly Booking[];
+  /** Where bookings stand that are just being moved, until it is decided. */
+  moving: ReadonlyMap<string, Span>;
+  free: readonly FreeRun[];
+  /** The pools whose free time is shown, in the order of their lanes, with the words on each. */
+  pools: readonly { id: string; name: string }[];
+  now: () => number;
+  /** Free time was drawn across; `poolId` is the lane under the pointer. A click has no end. */
+  onDraw: (startsAt: number, endsAt: number | null, poolId: string | null) => void;
+  onMove: (booking: Booking, span: Span) => void;
+  onOpen: (booking: Booking) => void;
+}
+
+export default function CalendarGrid(props: CalendarGridProps): JSX.Element {
+  const words = useWords();
+  const host = useRef<HTMLDivElement>(null);
+  const calendar = useRef<Calendar | null>(null);
+  const latest = useRef(props);
+  latest.current = props;
+  const { view, day, firstWeekday, bookings, moving, free, pools } = props;
+
+  useEffect(() => {
+    const made = new Calendar(host.current!, optionsOf(latest, words));
+    calendar.current = made;
+    made.render();
+    // The panel's width changes without the window's.
+    const sizes = new ResizeObserver(() => made.updateSize());
+    sizes.observe(host.current!);
+    return () => {
+      sizes.disconnect();
+      made.destroy();
+      calendar.current = null;
+    };
+  }, [words]);
+
+  useEffect(() => {
+    calendar.current?.batchRendering(() => {
+      calendar.current?.setOption("firstDay", firstWeekday);
+      calendar.current?.changeView(VIEWS[view], day);
+    });
+  }, [words, view, day, firstWeekday]);
+
+  useEffect(() => {
+    calendar.current?.setOption("events", [
+      ...free.map((run) => freeEvent(run, pools, words)),
+      ...bookings.map((booking) => bookingEvent(booking, moving.get(booking.id), latest.current.now())),
+    ]);
+  }, [words, bookings, moving, free, pools]);
+
+  return <div ref={host} className="ch-CalendarGrid" />;
+}
+
+const VIEWS = { week: "timeGridWeek", day: "timeGridDay" } as const;
+
+function optionsOf(latest: { readonly current: CalendarGridProps }, words: Words): CalendarOptions {
+  const { trans, formats } = words;
+  const find = (event: EventApi) => latest.current.bookings.find(({ id }) => id === event.id);
+  const { view, day, firstWeekday, now } = latest.current;
+  return {
+    plugins: [timeGridPlugin, interactionPlugin],
+    initialView: VIEWS[view],
+    initialDate: day,
+    firstDay: firstWeekday,
+    timeZone: "local",
+    locale: formats.locale,
+    direction: document.dir === "rtl" || document.body.dir === "rtl" ? "rtl" : "ltr",
+    now: () => new Date(latest.current.now()),
+    headerToolbar: false,
+    allDaySlot: false,
+    nowIndicator: true,
+    height: "100%",
+    expandRows: true,
+    slotDuration: "00:30:00",
+    snapDuration: SNAP,
+    slotEventOverlap: false,
+    scrollTime: scrollTimeOf(now()),
+    scrollTimeReset: false,
+    slotLabelFormat: { hour: "numeric", minute: "2-digit" },
+    dayHeaderFormat: { weekday: "short", day: "numeric", month: "numeric" },
+    eventTimeFormat: { hour: "numeric", minute: "2-digit" },
+    eventInteractive: true,
+    eventResizableFromStart: true,
+    eventDragMinDistance: 4,
+    longPressDelay: 400,
+    selectable: true,
+    selectMirror: true,
+    // A click is no drawing: it takes the usual length.
+    selectMinDistance: 5,
+    selectAllow: ({ end }) => end.getTime() > latest.current.now(),
+    eventAllow: ({ end }) => end.getTime() > latest.current.now(),
+    select: ({ start, end, jsEvent }) => {
+      latest.current.onDraw(start.getTime(), end.getTime(), laneAt(jsEvent));
+    },
+    dateClick: ({ date, jsEvent }) => latest.current.onDraw(date.getTime(), null, laneAt(jsEvent)),
+    eventClick: ({ event }) => {
+      const booking = find(event);
+      if (booking) {
+        latest.current.onOpen(booking);
+      }
+    },
+    eventDrop: ({ event, revert }) => {
+      const booking = find(event);
+      // Where it stands until it is decided is said by `moving`; the grid's own idea of it is dropped.
+      revert();
+      const startsAt = event.start?.getTime();
+      if (booking && startsAt !== undefined) {
+        latest.current.onMove(booking, movedTo(booking, startsAt));
+      }
+    },
+    eventResize: ({ event, revert, startDelta }) => {
+      const booking = find(event);
+      const { start, end } = event;
+      revert();
+      if (booking && start && end) {
+        const isFromStart = startDelta.milliseconds !== 0 || startDelta.days !== 0;
+        const span = isFromStart
+          ? { starts_at: start.toISOString(), ends_at: booking.ends_at }
+          : { starts_at: booking.starts_at, ends_at: end.toISOString() };
+        latest.current.onMove(booking, span);
+      }
+    },
+    eventContent: (shown) => (shown.event.display === "background" ? freeContent(shown) : bookingContent(shown, words)),
+    eventDidMount: (mounted) => mount(mounted, find(mounted.event), words),
+    viewDidMount: ({ el }) => {
+      for (const scroller of el.querySelectorAll<HTMLElement>(".fc-scroller-liquid-absolute")) {
+        // What scrolls must scroll by keyboard as well.
+        scroller.tabIndex = 0;
+        scroller.setAttribute("role", "region");
+        scroller.setAttribute("aria-label", trans.__("Hours of the day"));
+      }
+    },
+  };
+}
+
+/** The same length at another time, in hours that pass: a night on which the clocks change makes none longer. */
+function movedTo(booking: Booking, startsAt: number): Span {
+  const length = Date.parse(booking.ends_at) - Date.parse(booking.starts_at);
+  return { starts_at: new Date(startsAt).toISOString(), ends_at: new Date(startsAt + length).toISOString() };
+}
+
+function scrollTimeOf(now: number): string {
+  return `${String(Math.max(0, Math.min(new Date(now).getHours() - 1, 15))).padStart(2, "0")}:00:00`;
+}
+
+function bookingEvent(booking: Booking, moved: Span | undefined, now: number): EventInput {
+  const { id, state } = booking;
+  const { starts_at, ends_at } = moved ?? booking;
+  const isOver = state === "completed" || Date.parse(booking.ends_at) <= now;
+  const hasBegun = Date.parse(booking.starts_at) <= now;
+  return {
+    id,
+    start: starts_at,
+    end: ends_at,
+    startEditable: !isOver && !hasBegun && !moved,
+    durationEditable: !isOver && !moved,
+    classNames: ["ch-Booked", `ch-mod-${isOver ? "completed" : state}`, ...(moved ? ["ch-mod-moving"] : [])],
+    extendedProps: { booking, isMoving: moved !== undefined },
+  };
+}
+
+function freeEvent(run: FreeRun, pools: CalendarGridProps["pools"], { trans }: Words): EventInput {
+  const lane = pools.findIndex(({ id }) => id === run.pool_id);
+  const name = pools[lane]?.name ?? "";
+  const said = run.free ? trans.__("%1 of %2 free", run.free, run.count) : trans.__("none free");
+  return {
+    id: `free-${run.pool_id}-${run.starts_at}`,
+    start: run.starts_at,
+    end: run.ends_at,
+    display: "background",
+    classNames: ["ch-Free", run.free ? "ch-mod-free" : "ch-mod-taken"],
+    extendedProps: { lane, lanes: pools.length, poolId: run.pool_id, name: pools.length > 1 ? name : "", said },
+  };
+}
+
+function freeContent({ event }: EventContentArg): { domNodes: Node[] } {
+  const { name, said } = event.extendedProps as { name: string; said: string };
+  return {
+    domNodes: [line("ch-Free-name", name), line("ch-Free-said", said)].filter(({ textContent }) => textContent),
+  };
+}
+
+function bookingContent({ event, isMirror, timeText }: EventContentArg, words: Words): { domNodes: Node[] } {
+  const booking = event.extendedProps.booking as Booking | undefined;
+  const { trans, formats } = words;
+  if (!booking) {
+    return { domNodes: [line("ch-Booked-time", timeText), line("ch-Booked-what", trans.__("New booking"))] };
+  }
+  const state = event.extendedProps.isMoving ? trans.__("not decided yet") : stateInWords(booking, words);
+  const lines = [
+    line("ch-Booked-what", formats.devices(booking.model, booking.count)),
+    line("ch-Booked-time", isMirror ? timeText : timesOf(event, words)),
+    line("ch-Booked-state", state),
+    line("ch-Booked-notebook", booking.notebook_path ?? ""),
+  ];
+  return { domNodes: lines.filter(({ textContent }) => textContent) };
+}
+
+function timesOf({ start, end }: EventApi, { trans, formats }: Words): string {
+  return start && end ? trans.__("%1 to %2", formats.time(start), formats.time(end)) : "";
+}
+
+function line(className: string, text: string): HTMLElement {
+  const node = document.createElement("span");
+  node.className = className;
+  node.textContent = text;
+  return node;
+}
+
+function mount({ event, el, isMirror }: EventMountArg, booking: Booking | undefined, words: Words): void {
+  const { lane, lanes, poolId } = event.extendedProps as { lane?: number; lanes?: number; poolId?: string };
+  if (lane !== undefined && lanes) {
+    // Each pool has its own lane in the day.
+    el.dataset.pool = poolId;
+    el.style.insetInlineStart = `${(100 * lane) / lanes}%`;
+    el.style.inlineSize = `${100 / lanes}%`;
+  } else if (booking && !isMirror) {
+    el.setAttribute("role", "button");
+    el.setAttribute("aria-label", bookingInWords(booking, words));
+    el.title = bookingInWords(booking, words);
+  }
+}
+
+/** The pool whose lane lies under the pointer. */
+function laneAt(event: Event | null): string | null {
+  const { clientX, clientY } = (event ?? {}) as Partial<MouseEvent>;
+  if (clientX === undefined || clientY === undefined) {
+    return null;
+  }
+  const under = document.elementsFromPoint(clientX, clientY) as HTMLElement[];
+  return under.find(({ dataset }) => dataset?.pool)?.dataset.pool ?? null;
+}
