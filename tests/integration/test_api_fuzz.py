@@ -42,10 +42,12 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
 @pytest.fixture(scope="module")
 def ids(lab: Lab) -> dict[str, str]:
-    """Things of alice's that are there: a booking, a kernel on a simulated GPU, its lease and its switch."""
+    """Things of alice's that are there: a booking, a series, a kernel on a simulated GPU, its lease and its switch."""
     kernel: str = lab.request("api/kernels", user="alice", method="POST", body={})["id"]
     wish = {"model": "T4", "when": "tomorrow 14:00", "duration_seconds": 3600}
     booking = lab.api("bookings", user="alice", method="POST", body=wish)
+    wish |= {"time_zone": "Europe/Berlin", "rrule": "FREQ=DAILY;COUNT=3"}
+    series = lab.api("booking-series", user="alice", method="POST", body=wish)
     wish = {"target": "gpu", "kernel_id": kernel, "model": "V100", "duration_seconds": 7200}
     switch: str = lab.api("switches", user="alice", method="POST", body=wish)["id"]
 
@@ -57,6 +59,7 @@ def ids(lab: Lab) -> dict[str, str]:
     lease = eventually("the kernel is on the GPU", arrived)["lease_id"]
     return {
         "booking_id": booking["id"],
+        "series_id": series["id"],
         "pool_id": booking["pool_id"],
         "kernel_id": kernel,
         "lease_id": lease,
@@ -90,6 +93,6 @@ def test_whatever_is_sent_about_what_is_there_the_answer_is_declared(
 ) -> None:
     given = "[parameters]\n" + "".join(f'"path.{name}" = "{value}"\n' for name, value in ids.items())
     # Only what is about one thing; ending the lease or the booking would leave the rest nothing to be about.
-    others = ("endLease", "cancelBooking", "approve", "decline", "getApproval")
+    others = ("endLease", "cancelBooking", "cancelSeries", "approve", "decline", "getApproval")
     about = [r"--include-path-regex=\{", *(f"--exclude-operation-id={name}" for name in others)]
     fuzz(lab, tmp_path, given + CONFIG, *about, "--phases", "coverage,fuzzing")
