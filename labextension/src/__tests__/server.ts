@@ -1,7 +1,7 @@
 /** A control plane for tests: answers by route, in memory, and remembers what it was asked. */
 import { ServerConnection } from "@jupyterlab/services";
 
-import type { KernelPlace, Lease, Offer, Person } from "../api/types";
+import type { KernelPlace, Lease, Offer, Person, Switch } from "../api/types";
 
 export interface Asked {
   method: string;
@@ -147,6 +147,27 @@ export function place(over: Partial<KernelPlace> = {}): KernelPlace {
     idle: { since_at: null, gives_back_at: null },
     waiting_cells: 0,
     busy: false,
+    ...over,
+  };
+}
+
+/** A move under way. */
+export function moveOf(over: Partial<Switch> = {}): Switch {
+  return {
+    id: "switch_1",
+    kernel_id: "kernel-1",
+    notebook_path: "train.ipynb",
+    target: "gpu",
+    state: "starting",
+    step_message: "Starting the kernel",
+    progress: 0.375,
+    error: null,
+    lease_id: "lease_1",
+    preview: null,
+    result: null,
+    requested_by: "alice",
+    created_at: "2026-03-02T09:00:00Z",
+    updated_at: "2026-03-02T09:00:01Z",
     ...over,
   };
 }

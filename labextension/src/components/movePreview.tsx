@@ -1,0 +1,193 @@
+import type { ApiError } from "../api/errors";
+import type { LostName, Quote } from "../api/types";
+import type { MoveDraft } from "../models/moveDraft";
+import type { PreviewAnswer } from "../models/previewer";
+import { Button, ErrorNote, SimulatedBadge, Skeleton } from "./parts";
+import { useWords } from "./words";
+
+export interface MovePreviewProps {
+  draft: MoveDraft;
+  answer: PreviewAnswer | null;
+  error: ApiError | null;
+  isAsking: boolean;
+  onChange: (change: Partial<MoveDraft>) => void;
+  onRetry: () => void;
+  /** Book a slot instead, where nothing is free now. */
+  onBook: (quote: Quote, startsAt: string) => void;
+}
+
+/** What the move would cost, take along and lose, before anything happens. */
+export function MovePreview(props: MovePreviewProps): JSX.Element {
+  const { trans } = useWords();
+  const { draft, answer, error, isAsking, onChange, onRetry, onBook } = props;
+  return (
+    <section className="ch-MovePreview" aria-label={trans.__("What the move means")} aria-busy={isAsking}>
+      {error && <ErrorNote error={error} onRetry={onRetry} />}
+      {answer ? (
+        <div className={isAsking ? "ch-mod-stale" : undefined}>
+          <dl className="ch-MoveFacts">
+            <Price draft={draft} answer={answer} />
+            <Carried draft={draft} answer={answer} />
+          </dl>
+          {answer.waits && <p className="ch-Note ch-mod-wait">{answer.waits}</p>}
+          <Loss draft={draft} answer={answer} onChange={onChange} />
+          <Refusal answer={answer} onChange={onChange} onBook={onBook} />
+        </div>
+      ) : (
+        !error && <Skeleton lines={3} label={trans.__("Asking what the move costs and what comes along")} />
+      )}
+    </section>
+  );
+}
+
+function Price({ draft, answer }: Pick<MovePreviewProps, "draft"> & { answer: PreviewAnswer }): JSX.Element | null {
+  const { trans, formats } = useWords();
+  const { quote, preview } = answer;
+  if (draft.target === "cpu") {
+    return (
+      <>
+        <dt>{trans.__("Cost")}</dt>
+        <dd>{trans.__("Nothing more. What was held for the rest of the time is yours again.")}</dd>
+      </>
+    );
+  }
+  if (quote) {
+    const seconds = (Date.parse(quote.ends_at) - Date.parse(quote.starts_at)) / 1000;
+    return (
+      <>
+        <dt>{trans.__("Cost")}</dt>
+        <dd>
+          {trans.__(
+            "%1 at most, for %2 (%3). You pay by the second and only until you come back.",
+            formats.credits(quote.amount_microcredits),
+            formats.duration(seconds),
+            formats.rate(quote.rate_microcredits_per_hour * quote.count),
+          )}
+        </dd>
+      </>
+    );
+  }
+  return preview?.amount_microcredits ? (
+    <>
+      <dt>{trans.__("Cost")}</dt>
+      <dd>{trans.__("%1 at most, as you have booked it.", formats.credits(preview.amount_microcredits))}</dd>
+    </>
+  ) : null;
+}
+
+function Carried({ draft, answer }: Pick<MovePreviewProps, "draft"> & { answer: PreviewAnswer }): JSX.Element | null {
+  const { trans, formats } = useWords();
+  const { preview } = answer;
+  let said: string;
+  if (draft.keep === "none") {
+    said = trans.__("Nothing: the notebook starts afresh there.");
+  } else if (!preview) {
+    return null;
+  } else {
+    const count = preview.carried?.length ?? 0;
+    const size = formats.bytes(preview.total_bytes ?? 0);
+    said = trans._n("%1 name, %2", "%1 names, %2", count, size);
+    if (preview.seconds) {
+      said = trans.__("%1, in about %2", said, formats.duration(Math.max(1, preview.seconds)));
+    }
+  }
+  return (
+    <>
+      <dt>{trans.__("Comes along")}</dt>
+      <dd>{said}</dd>
+    </>
+  );
+}
+
+function Loss(props: {
+  draft: MoveDraft;
+  answer: PreviewAnswer;
+  onChange: MovePreviewProps["onChange"];
+}): JSX.Element | null {
+  const { trans } = useWords();
+  const { draft, answer, onChange } = props;
+  const lost = lostIn(answer);
+  if (!lost.length || draft.keep === "none") {
+    return null;
+  }
+  return (
+    <div className="ch-MoveLoss">
+      <LostNames lost={lost} title={trans.__("Can't come along")} />
+      <label>
+        <input
+          type="checkbox"
+          checked={draft.acceptsLoss}
+          onChange={({ target }) => onChange({ acceptsLoss: target.checked })}
+        />
+        {trans.__("Leave these behind")}
+      </label>
+    </div>
+  );
+}
+
+/** The names that a preview, or its refusal, says can't come along. */
+export function lostIn({ preview, problem }: PreviewAnswer): LostName[] {
+  const details = problem?.code === "loss_not_accepted" ? (problem.details as { lost?: LostName[] }) : {};
+  return preview?.lost?.length ? preview.lost : (details.lost ?? []);
+}
+
+/** Names that stay behind, each with its reason. */
+export function LostNames({ lost, title }: { lost: readonly LostName[]; title: string }): JSX.Element {
+  const { trans } = useWords();
+  return (
+    <table className="ch-MoveLost">
+      <caption>{title}</caption>
+      <thead>
+        <tr>
+          <th scope="col">{trans.__("Name")}</th>
+          <th scope="col">{trans.__("Why")}</th>
+        </tr>
+      </thead>
+      <tbody>
+        {lost.map(({ name, reason, type }) => (
+          <tr key={name}>
+            <th scope="row" title={type}>
+              <code>{name}</code>
+            </th>
+            <td>{reason}</td>
+          </tr>
+        ))}
+      </tbody>
+    </table>
+  );
+}
+
+function Refusal(props: { answer: PreviewAnswer } & Pick<MovePreviewProps, "onChange" | "onBook">): JSX.Element | null {
+  const { trans, formats } = useWords();
+  const { answer, onChange, onBook } = props;
+  const { problem, quote } = answer;
+  if (!problem || problem.code === "loss_not_accepted") {
+    return null;
+  }
+  return (
+    <div className="ch-Note ch-mod-error ch-MoveRefusal" role="alert">
+      <p>{problem.message}</p>
+      {quote && !quote.available && (
+        <ul className="ch-MoveWays">
+          {quote.alternatives.map(({ model, rate_microcredits_per_hour: rate, simulated }) => (
+            <li key={model}>
+              <Button
+                label={trans.__("Take %1 now (%2)", model, formats.rate(rate))}
+                onClick={() => onChange({ model })}
+              />
+              {simulated && <SimulatedBadge />}
+            </li>
+          ))}
+          {quote.earliest.slice(0, 3).map(({ starts_at: startsAt }) => (
+            <li key={startsAt}>
+              <Button
+                label={trans.__("Book %1 for %2", quote.model, formats.dateTime(startsAt))}
+                onClick={() => onBook(quote, startsAt)}
+              />
+            </li>
+          ))}
+        </ul>
+      )}
+    </div>
+  );
+}

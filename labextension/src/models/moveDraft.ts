@@ -1,0 +1,60 @@
+import type { Offer, SwitchRequest } from "../api/types";
+
+const MICROCREDITS_PER_CREDIT = 1_000_000;
+
+/** What a person has put into the form, as they put it. */
+export interface MoveDraft {
+  target: "gpu" | "cpu";
+  model: string | null;
+  count: number;
+  durationSeconds: number | null;
+  keep: "all" | "none" | "some";
+  /** Which names come along, for `some`. */
+  names: readonly string[];
+  /** Credits per device and hour, as typed; empty for no limit. */
+  maxRate: string;
+  /** After how long without a running cell it comes back; null as the server has it. */
+  idleSeconds: number | null;
+  acceptsLoss: boolean;
+}
+
+export function newDraft(target: "gpu" | "cpu"): MoveDraft {
+  const unknown = { model: null, durationSeconds: null, idleSeconds: null };
+  return { target, ...unknown, count: 1, keep: "all", names: [], maxRate: "", acceptsLoss: false };
+}
+
+/** The wish that a draft stands for, as the API takes it. */
+export function wishOf(draft: MoveDraft, kernelId: string): SwitchRequest {
+  const keep = draft.keep === "some" ? [...draft.names] : draft.keep;
+  const wish: SwitchRequest = { target: draft.target, kernel_id: kernelId, keep };
+  if (draft.target === "gpu") {
+    wish.count = draft.count;
+    if (draft.model) {
+      wish.model = draft.model;
+    }
+    if (draft.durationSeconds) {
+      wish.duration_seconds = draft.durationSeconds;
+    }
+    if (draft.idleSeconds) {
+      wish.idle_timeout_seconds = draft.idleSeconds;
+    }
+    const most = Number(draft.maxRate);
+    if (draft.maxRate.trim() && Number.isFinite(most)) {
+      wish.max_rate_microcredits_per_hour = Math.round(most * MICROCREDITS_PER_CREDIT);
+    }
+  }
+  return draft.acceptsLoss ? { ...wish, accept_loss: true } : wish;
+}
+
+/** One row for each model: what is free comes first, then the cheaper. */
+export function modelsOf(offers: readonly Offer[]): Offer[] {
+  const order = (a: Offer, b: Offer) =>
+    Number(b.free_now > 0) - Number(a.free_now > 0) || a.rate_microcredits_per_hour - b.rate_microcredits_per_hour;
+  const best = new Map<string, Offer>();
+  for (const offer of [...offers].sort(order)) {
+    if (!best.has(offer.model)) {
+      best.set(offer.model, offer);
+    }
+  }
+  return [...best.values()];
+}
