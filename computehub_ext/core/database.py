@@ -258,6 +258,8 @@ def _sqlite_engine(
         driver.execute("PRAGMA foreign_keys = ON")
         driver.execute("PRAGMA journal_mode = WAL")
         driver.execute("PRAGMA synchronous = FULL")
+        # What a savepoint may have to take back, which is nothing that a crash could want: not into a file of its own.
+        driver.execute("PRAGMA temp_store = MEMORY")
         if read_only:
             driver.execute("PRAGMA query_only = ON")
 

@@ -38,6 +38,7 @@ _OF_KEY = Prepared(
     )
 )
 _ADD = Prepared(insert(answers))
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=str).encode
 
 
 def once(
@@ -65,7 +66,7 @@ def once(
     IdempotencyMismatch
         The key came with another operation or input before.
     """
-    canonical = json.dumps([HASH_FORMAT, operation, inputs], sort_keys=True, separators=(",", ":"), default=str)
+    canonical = _canonical([HASH_FORMAT, operation, inputs])
     input_hash = f"{HASH_FORMAT}:{hashlib.sha256(canonical.encode()).hexdigest()}"
     row = _OF_KEY.first(unit, person_id=person_id, key=key)
     if row is not None:

@@ -96,11 +96,11 @@ class _Direct:
         assert not unknown, f"the statement has no parameters of these names: {unknown}"
         self._sql = compiled.string
         self._dialect = dialect
-        # Each parameter: its name, what it is if the statement itself says so, and its way into the database.
-        self._parameters = [
-            (name, compiled.params[name], _impl(compiled.binds.get(name), dialect, "bind_processor"))
-            for name in compiled.positiontup
-        ]
+        # The parameters in their order, what the statement itself says of them, and their way into the database.
+        self._names = compiled.positiontup
+        self._own = {name: compiled.params[name] for name in self._names if name not in names}
+        into = [_impl(compiled.binds.get(name), dialect, "bind_processor") for name in self._names]
+        self._into = [(place, convert) for place, convert in enumerate(into) if convert is not None]
         columns = [] if isinstance(statement, UpdateBase | TextClause) else list(statement.selected_columns)
         out = [_impl(column, dialect, "result_processor") for column in columns]
         self._out = [(place, convert) for place, convert in enumerate(out) if convert is not None]
@@ -109,10 +109,11 @@ class _Direct:
         self._make = make_class("Row", [column.name for column in columns])._make
 
     def run(self, driver: sqlite3.Connection, values: dict[str, Any]) -> sqlite3.Cursor:
-        parameters = []
-        for name, own, convert in self._parameters:
-            value = values.get(name, own)
-            parameters.append(value if convert is None else convert(value))
+        if self._own:
+            values = self._own | values
+        parameters = [values[name] for name in self._names]
+        for place, convert in self._into:
+            parameters[place] = convert(parameters[place])
         try:
             return driver.execute(self._sql, parameters)
         except sqlite3.Error as error:

@@ -48,6 +48,7 @@ KERNEL_TOKEN_PREFIX = "chk_"
 _AUTHORIZATION = re.compile(r"(?:token|bearer)\s+(\S+)\s*", re.IGNORECASE)
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,128}")
 _READS = {"GET", "HEAD", "OPTIONS"}
+_compact = json.JSONEncoder(separators=(",", ":")).encode
 
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -249,7 +250,7 @@ class ComputeHubHandler(Failures, APIHandler):
             self.set_header("Idempotency-Hit", "true")
         self.set_status(status)
         self.set_header("Cache-Control", "no-store")
-        self.finish(json.dumps(answer, separators=(",", ":")))
+        self.finish(_compact(answer))
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         error = kwargs.get("exc_info", (None, None, None))[1]

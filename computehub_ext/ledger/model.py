@@ -27,6 +27,8 @@ AMOUNT_MAX_MICROCREDITS = 10**15
 KEY_LENGTH_MAX = 200
 MEMO_LENGTH_MAX = 500
 
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+
 
 class Origin(StrEnum):
     """Where a credit came from. The order is the order in which they are spent."""
@@ -193,7 +195,7 @@ def input_hash(verb: str, **values: str | int) -> str:
     Format ``v1:`` is the SHA-256 of canonical JSON (sorted keys, no spaces, ASCII). Its bytes never change; a new way
     of hashing gets a new prefix.
     """
-    canonical = json.dumps({"input": values, "v": 1, "verb": verb}, sort_keys=True, separators=(",", ":"))
+    canonical = _canonical({"input": values, "v": 1, "verb": verb})
     return "v1:" + hashlib.sha256(canonical.encode("ascii")).hexdigest()
 
 

@@ -125,6 +125,7 @@ _ADD_CHANGE = Prepared(
         number=select(func.count()).where(hold_changes.c.hold_id == bindparam("of_hold")).scalar_subquery()
     )
 )
+_ADD_FIRST_CHANGE = Prepared(hold_changes.insert().values(number=0))
 _CHANGE = Prepared(
     select(hold_changes).where(
         hold_changes.c.hold_id == bindparam("hold_id"), hold_changes.c.number == bindparam("nth")
@@ -259,10 +260,12 @@ def draw_hold(unit: Unit, hold_id: str, amount: int) -> bool:
 
 
 def add_change(unit: Unit, hold: Hold, *, verb: str, key: str | None, input_hash: str, now: datetime) -> None:
-    _ADD_CHANGE.run(
+    first = verb == "open"
+    change = _ADD_FIRST_CHANGE if first else _ADD_CHANGE
+    change.run(
         unit,
         hold_id=hold.id,
-        of_hold=hold.id,
+        **({} if first else {"of_hold": hold.id}),
         account_id=hold.account_id,
         verb=verb,
         key=key,

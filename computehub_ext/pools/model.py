@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import lru_cache
 
 from computehub_ext.core.errors import Invalid
 
@@ -98,5 +99,6 @@ def is_slice(model: str) -> bool:
     return re.search(r"-[0-9]+g\.[0-9]+gb", model.casefold()) is not None
 
 
+@lru_cache(maxsize=1024)
 def _plain(model: str) -> str:
     return re.sub(r"[\s_-]+", "-", model.strip()).casefold()

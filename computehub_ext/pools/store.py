@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import (
@@ -83,12 +84,16 @@ def retire_pool(unit: Unit, pool_id: str, now: datetime) -> None:
 
 
 def load_pools(unit: Unit, *, with_retired: bool = False) -> list[Pool]:
-    return [Pool(*row) for row in (_POOLS if with_retired else _OFFERED).all(unit)]
+    return [_pool(*row) for row in (_POOLS if with_retired else _OFFERED).all(unit)]
 
 
 def load_pool(unit: Unit, pool_id: str) -> Pool | None:
     row = _BY_ID.first(unit, pool_id=pool_id)
-    return Pool(*row) if row else None
+    return _pool(*row) if row else None
+
+
+_pool = lru_cache(maxsize=1024, typed=True)(Pool)
+"""Equal rows share one value: the same few pools are looked at for every booking."""
 
 
 def load_devices(unit: Unit, pool_id: str) -> list[Device]:
