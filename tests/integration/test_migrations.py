@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,15 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import inspect
+from sqlalchemy import insert, inspect
 
+from computehub_ext.bookings import service as bookings
 from computehub_ext.core.clock import ManualClock
 from computehub_ext.core.database import Database, Unit, metadata
 from computehub_ext.core.errors import Unavailable
-from computehub_ext.core.migrations import configured
+from computehub_ext.core.migrations import configured, upgrade
+from computehub_ext.leases import store as leases
+from computehub_ext.leases.model import LeaseState
 from computehub_ext.ledger import service as ledger
 from computehub_ext.people import service as people
 from computehub_ext.testing.stores import import_every_store
@@ -115,3 +119,39 @@ def test_a_database_of_a_newer_version_is_left_alone(
 
 def _fail(*_: Any, **__: Any) -> None:
     raise RuntimeError("half way")
+
+
+@REAL_DATABASES
+def test_what_an_earlier_version_wrote_is_still_there(
+    database: Database, new_database: Callable[[Database], Database], clock: ManualClock
+) -> None:
+    """A booking with its hold and lease, written at revision 0002, whose rows point at each other."""
+    older = new_database(database)
+    older.write(lambda unit: upgrade(unit.connection, "0002"))
+    times = dict.fromkeys(("created_at", "changed_at", "start_at", "opened_at"), clock.now())
+    rows: dict[str, dict[str, Any]] = {
+        "accounts": {"id": "person:p", "floor_microcredits": 0, "posted_microcredits": 0, "held_microcredits": 0},
+        "people": {"id": "p", "username": "ada", "display_name": "Ada"},
+        "holds": {"id": "h", "account_id": "person:p", "state": "open", "amount_microcredits": 0,
+                  "drawn_microcredits": 0, "memo": ""},
+        "pools": {"id": "pool", "name": "T4", "backend": "local", "model": "T4", "count": 1, "memory_mib": 1,
+                  "rate_microcredits_per_hour": 1, "simulated": True},
+        "bookings": {"id": "b", "person_id": "p", "pool_id": "pool", "model": "T4", "count": 1, "state": "active",
+                     "hold_id": "h", "rate_microcredits_per_hour": 1, "amount_microcredits": 1, "key": "k",
+                     "input_hash": "x", "end_at": clock.now() + timedelta(hours=1)},
+        "leases": {"id": "l", "booking_id": "b", "hold_id": "h", "person_id": "p", "pool_id": "pool", "model": "T4",
+                   "count": 1, "rate_microcredits_per_hour": 1, "kernel_id": "k", "state": "running",
+                   "ends_at": clock.now() + timedelta(hours=1), "idle_timeout_seconds": 60, "on_the_spot": True,
+                   "posted_microcredits": 0, "busy": False, "warned": ""},
+    }  # fmt: skip
+
+    def fill(unit: Unit) -> None:
+        for name, row in rows.items():
+            table = metadata.tables[name]
+            unit.connection.execute(insert(table), {**{k: v for k, v in times.items() if k in table.c}, **row})
+
+    older.write(fill)
+    older.migrate()
+    [lease] = older.read(lambda unit: leases.in_states(unit, [LeaseState.RUNNING]))
+    booking = older.read(lambda unit: bookings.find(unit, lease.booking_id))
+    assert (booking.id, booking.series_id) == ("b", None)
