@@ -6,9 +6,9 @@ export const CommandIDs = {
   openCalendar: "computehub:open-calendar",
   /** Open the booking form; args: `model`, `starts_at`, `duration_seconds`. */
   book: "computehub:book",
-  /** Ask where to move the current notebook, with a preview. */
+  /** Ask where to move a notebook, with a preview; args: `kernel_id` (else the current one), `model`, `count`. */
   moveNotebook: "computehub:move-notebook",
-  /** Bring the current notebook back to the CPU. */
+  /** Bring a notebook back to the CPU; args: `kernel_id` (else the current one). */
   returnNotebook: "computehub:return-notebook",
   /** Keep the current lease longer; args: `lease_id`, `seconds`. */
   extendLease: "computehub:extend-lease",

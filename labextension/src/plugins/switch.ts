@@ -3,6 +3,7 @@ import { IToolbarWidgetRegistry } from "@jupyterlab/apputils";
 import type { NotebookPanel } from "@jupyterlab/notebook";
 import { INotebookTracker } from "@jupyterlab/notebook";
 import { ITranslator } from "@jupyterlab/translation";
+import type { ReadonlyPartialJSONObject } from "@lumino/coreutils";
 
 import { CommandIDs } from "../commands";
 import { wordsOf } from "../components/words";
@@ -34,14 +35,17 @@ export const switching: JupyterFrontEndPlugin<Moves> = {
     tracker.widgetAdded.connect((_, panel) => notebooks.add(panel));
     toolbars?.addFactory<NotebookPanel>("Notebook", "computehub-switch", (panel) => notebooks.button(panel));
 
-    const current = () => tracker.currentWidget;
-    const canMove = () => !!current()?.sessionContext.session?.kernel;
+    /** The notebook that the arguments name by its kernel, or else the one before the person. */
+    const wanted = ({ kernel_id }: ReadonlyPartialJSONObject) =>
+      typeof kernel_id === "string"
+        ? (tracker.find((panel) => panel.sessionContext.session?.kernel?.id === kernel_id) ?? null)
+        : tracker.currentWidget;
     const byCommand = (id: string, label: string, caption: string, target: "gpu" | "cpu") =>
       commands.addCommand(id, {
         label,
         caption,
-        isEnabled: canMove,
-        execute: (args) => notebooks.ask(current(), target, args),
+        isEnabled: (args) => !!wanted(args)?.sessionContext.session?.kernel,
+        execute: (args) => notebooks.ask(wanted(args), target, args),
       });
     const { trans } = words;
     byCommand(

@@ -90,7 +90,7 @@ export class NotebookMoves {
   }
 
   /** What a person usually chooses, and what the command was given. */
-  private defaults({ model, duration_seconds: seconds }: ReadonlyPartialJSONObject): Partial<MoveDraft> {
+  private defaults({ count, model, duration_seconds: seconds }: ReadonlyPartialJSONObject): Partial<MoveDraft> {
     const { preferences } = this.options;
     const [usual, minutes, idle] = [
       preferences.get("model"),
@@ -98,6 +98,7 @@ export class NotebookMoves {
       preferences.get("idleMinutes"),
     ];
     return {
+      ...(typeof count === "number" && { count }),
       model: typeof model === "string" ? model : usual || null,
       durationSeconds: typeof seconds === "number" ? seconds : minutes ? minutes * 60 : null,
       keep: preferences.get("keep"),
