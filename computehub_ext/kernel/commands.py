@@ -97,9 +97,12 @@ def shorten(desk: Desk, given: SimpleNamespace) -> None:
 
 
 def _change_end(desk: Desk, verb: str, seconds: int) -> None:
-    lease = desk.kernel().get("lease")
+    kernel = desk.kernel()
+    lease = kernel.get("lease")
     if not lease or lease.get("state") == "closed":
         raise GpuProblem(f"This notebook is on the CPU, so there is nothing to {verb}; `{desk.command} on` moves it.")
+    if (why := pages.withheld(kernel, verb)) is not None:
+        raise GpuProblem(why)
     path = f"leases/{lease['id']}/{verb}"
     changed = post_with_approval(desk, path, {"seconds": seconds}) if verb == "extend" else desk.link.post(
         path, {"seconds": seconds}, key=new_key()

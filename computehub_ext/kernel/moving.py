@@ -58,6 +58,8 @@ def move_off(desk: Desk, given: SimpleNamespace) -> None:
     if kernel.get("place") != "gpu":
         desk.show(Page("This notebook is on the CPU already").add(Note("Nothing is held or charged for it.", "quiet")))
         return
+    if (why := pages.withheld(kernel, "move")) is not None:
+        raise GpuProblem(why)
     preview = desk.preview(given.keep)
     if preview is not None:
         page = Page("Back to the CPU").add(Facts("Preview", tuple(pages.preview_facts(preview))))

@@ -35,12 +35,16 @@ def status_page(kernel: Mapping[str, Any], me: Mapping[str, Any], zone: str, com
     if kernel.get("place") == "gpu" and lease:
         page.title = f"This notebook runs on {device_words(lease)}"
         page.tone = "good"
-        page.add(Facts("The GPU and its price", lease_facts(lease, zone)))
+        facts = lease_facts(lease, zone)
+        if not kernel.get("is_mine", True):
+            facts += (("Paid by", str((kernel.get("payer") or {}).get("display_name") or "somebody else")),)
+        page.add(Facts("The GPU and its price", facts))
         left = seconds_left(lease)
         if lease.get("state") == "closing":
             page.add(Note("The notebook is moving back to the CPU.", "warning"))
         elif left is not None and left <= 600:
-            page.add(Note(f"It ends in {in_words(left)}; `{command} extend 1h` keeps it.", "warning"))
+            keeps = f"; `{command} extend 1h` keeps it" if withheld(kernel, "extend") is None else ""
+            page.add(Note(f"It ends in {in_words(left)}{keeps}.", "warning"))
     else:
         page.title = "This notebook runs on the CPU"
         if lease and lease.get("end_message"):
@@ -48,7 +52,9 @@ def status_page(kernel: Mapping[str, Any], me: Mapping[str, Any], zone: str, com
     if switch and switch.get("state") not in ("done", "failed", "cancelled"):
         page.add(Note(f"A switch is under way: {switch.get('step_message') or switch.get('state')}."))
     page.add(Note("Balance: " + balance_words(me.get("balance") or {})))
-    if kernel.get("place") == "gpu":
+    if kernel.get("place") == "gpu" and (why := withheld(kernel, "move")) is not None:
+        page.add(Note(why, "quiet"))
+    elif kernel.get("place") == "gpu":
         page.add(Commands("", ((f"{command} off", "back to the CPU with the variables"),)))
     else:
         page.add(
@@ -58,6 +64,14 @@ def status_page(kernel: Mapping[str, Any], me: Mapping[str, Any], zone: str, com
             )
         )
     return page
+
+
+def withheld(kernel: Mapping[str, Any], right: str) -> str | None:
+    """Why somebody may not ``extend``, ``shorten`` or ``move`` what another one pays for; None where they may try."""
+    may = kernel.get("may") or {}
+    if kernel.get("is_mine", True) or may.get(right, True):
+        return None
+    return str(may["why"]) if may.get("why") else None
 
 
 def balance_words(balance: Mapping[str, Any]) -> str:

@@ -339,3 +339,34 @@ def test_a_lost_answer_is_asked_for_again_under_the_same_key(api: FakeApi, desk:
     keys = {asked.key for asked in api.sent("POST", "leases/lease_1/extend")}
     assert len(api.sent("POST", "leases/lease_1/extend")) == 3
     assert len(keys) == 1
+
+
+WHY = "Alice pays for this GPU, so only they can move the notebook back, extend, shorten or end it."
+
+
+@pytest.fixture
+def somebody_elses(api: FakeApi) -> FakeApi:
+    """The notebook is on a GPU that alice pays for, and who asks is at the notebook too."""
+    api.lease = lease(ends_at="2026-03-02T09:09:00Z")
+    shared = {"payer": {"username": "alice", "display_name": "Alice"}, "is_mine": False}
+    may = {"move": False, "extend": False, "shorten": False, "end": False, "why": WHY}
+    place = {"kernel_id": KERNEL_ID, "place": "gpu", "notebook_path": None, "lease": api.lease, "switch": None}
+    api.answers["GET", f"kernels/{KERNEL_ID}"] = lambda asked: {**place, **shared, "may": may}
+    return api
+
+
+def test_status_on_a_gpu_that_somebody_else_pays_for(somebody_elses: FakeApi, desk: RecordingDesk) -> None:
+    said = run(desk, "status")
+    assert "  Paid by       Alice" in said.splitlines()
+    assert "It ends in 9 min." in said
+    assert WHY in said
+    assert "%gpu off" not in said
+    assert "%gpu extend" not in said
+
+
+@pytest.mark.parametrize("words", ["extend 1h", "shorten 10min", "off"])
+def test_what_somebody_else_pays_for_is_not_changed(somebody_elses: FakeApi, desk: RecordingDesk, words: str) -> None:
+    with pytest.raises(GpuProblem) as refusal:
+        run(desk, words)
+    assert str(refusal.value) == WHY
+    assert not [asked for asked in somebody_elses.asked if asked.method == "POST"]

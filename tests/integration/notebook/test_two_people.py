@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -109,3 +110,22 @@ async def test_nobody_gets_in_without_a_login(server: JupyterServer, people: dic
             assert (await stranger.get(API + address)).status_code == 403
         answer = await stranger.post(API + "switches", json={"target": "gpu", "kernel_id": kernel_id})
         assert answer.status_code == 403
+
+
+@pytest.mark.parametrize("address", ["kernels/{kernel_id}/keep", "switches/preview"])
+async def test_a_foreign_page_does_nothing_in_a_logged_in_browser(
+    server: JupyterServer, plane: FakePlane, people: dict[str, Rest], address: str
+) -> None:
+    kernel_id = await people["alice"].start_kernel(name="python3")
+    assert (await people["alice"].switched("gpu", kernel_id, keep="none"))["state"] == "done"
+    path = API + address.format(kernel_id=kernel_id)
+    body = {"target": "cpu", "kernel_id": kernel_id} if "preview" in address else None
+
+    def ask(**headers: str) -> Any:
+        with closing(server.browser(TOKENS["alice"])) as browser:
+            return browser.post(path, json=body, headers=headers)
+
+    refused = await asyncio.to_thread(ask, **{"X-XSRFToken": "another"})
+    assert (refused.status_code, refused.json()["code"]) == (403, "xsrf")
+    assert "keep_lease" not in plane.calls
+    assert (await asyncio.to_thread(ask)).status_code == 200
