@@ -70,6 +70,10 @@ class _Bucket:
         first = max(0, bisect_right(self.starts, start) - 1)
         return self.base + max(self.levels[first : bisect_left(self.starts, end)])
 
+    def trough_between(self, start: int, end: int) -> int:
+        first = max(0, bisect_right(self.starts, start) - 1)
+        return self.base + min(self.levels[first : bisect_left(self.starts, end)])
+
     def _cut(self, moment: int) -> int:
         place = bisect_left(self.starts, moment)
         if place == len(self.starts) or self.starts[place] != moment:
@@ -164,6 +168,12 @@ class CapacityIndex:
         with self._lock:
             self._change(_ticks(span.start_at), _ticks(span.end_at), -count)
 
+    def ignore(self, span: TimeSpan, count: int) -> None:
+        """As ``release``, where as much is taken: what the caller read may be older than this calendar."""
+        with self._lock:
+            if self._trough(_ticks(span.start_at), _ticks(span.end_at)) >= count:
+                self._change(_ticks(span.start_at), _ticks(span.end_at), -count)
+
     def free(self, span: TimeSpan) -> int:
         """How many devices are free throughout ``span``; never below 0."""
         with self._lock:
@@ -247,6 +257,10 @@ class CapacityIndex:
             inside = first < number < last
             peak = max(peak, bucket.peak if inside else bucket.peak_between(start, end))
         return peak
+
+    def _trough(self, start: int, end: int) -> int:
+        buckets = (self._buckets.get(number) for number in range(start // self._width, (end - 1) // self._width + 1))
+        return min(bucket.trough_between(start, end) if bucket else 0 for bucket in buckets)
 
     def _change(self, start: int, end: int, change: int) -> None:
         width = self._width

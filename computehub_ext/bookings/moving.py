@@ -74,7 +74,7 @@ def quote_move(
     assert rest is not None, "a booking that is over is not moved"
     assert wanted is not None, "nothing is moved into the past"
     for span, count in ((rest, booking.count), *reserved):
-        draft.of(pool.id).release(span, count)
+        draft.of(pool.id).ignore(span, count)
     available = draft.of(pool.id).free(wanted) >= changed.count
     earliest: tuple[TimeSpan, ...] = ()
     if not available and not booking.has_begun(now):

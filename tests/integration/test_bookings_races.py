@@ -5,16 +5,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
-from computehub_ext.bookings import service
+from computehub_ext.bookings import moving, service
 from computehub_ext.bookings.calendar import Calendar
 from computehub_ext.bookings.model import Booking
 from computehub_ext.core.clock import ManualClock
-from computehub_ext.core.database import Database
+from computehub_ext.core.database import Database, Unit
 from computehub_ext.core.errors import ComputeHubError, InsufficientCredits, SlotTaken, Unavailable
 from tests.support.databases import EVERY_DATABASE, REAL_DATABASES
 from tests.support.hub import CREDIT, LIMITS, Hub, open_hub
@@ -148,3 +148,39 @@ def test_the_same_story_on_every_database(hub: Hub) -> None:
     assert again.of(booking.pool_id).levels()[0] == (hub.start + timedelta(hours=2), 2)
     hub.cancel(longer)
     assert hub.money() == (8, 8)
+
+
+def move(hub: Hub, booking: Booking, first: float, last: float, key: str) -> Booking:
+    def work(unit: Unit, calendar: Calendar, *, now: datetime) -> Booking:
+        found = service.find(unit, booking.id)
+        span = hub.span(first, last)
+        wish = {"start_at": span.start_at, "duration": span.duration, "count": None, "now": now, "limits": LIMITS}
+        changed = moving.moved(found, **wish)
+        return moving.move(unit, calendar, booking=found, changed=changed, key=key, now=now, limits=LIMITS)
+
+    moved: Booking = hub.do(work)
+    return moved
+
+
+@REAL_DATABASES
+@pytest.mark.parametrize("round", range(3))
+def test_several_are_moved_to_the_last_slot(hub: Hub, round: int) -> None:
+    people = [hub.person(f"person {n}") for n in range(4)]
+    own = [hub.book("V100", 2 * n + 1, 2 * n + 2, person=person) for n, person in enumerate(people)]
+    outcomes = at_once(4, lambda n: move(hub, own[n], 20, 21, f"{n}"))
+    assert sum(isinstance(outcome, Booking) for outcome in outcomes) == 1, outcomes
+    assert sum(isinstance(outcome, SlotTaken) for outcome in outcomes) == 3, outcomes
+    assert [hub.free("V100", 2 * n + 1, 2 * n + 2) for n in range(4)].count(1) == 1
+
+
+@REAL_DATABASES
+def test_one_is_moved_to_many_places_at_once(hub: Hub) -> None:
+    """The calendar and the hold end where the last of them left the booking, which ``hub.check`` looks at."""
+    booking = hub.book("V100", 1, 2)
+    hub.book("V100", 7, 8, person=hub.person("bob"))
+    outcomes = at_once(8, lambda n: move(hub, booking, n + 0.5, n + 2, f"{n}"))
+    assert all(isinstance(outcome, Booking | SlotTaken) for outcome in outcomes), outcomes
+    moved = hub.database.read(lambda unit: service.find(unit, booking.id))
+    assert moved.span in [outcome.span for outcome in outcomes if isinstance(outcome, Booking)]
+    assert hub.calendar.of(booking.pool_id).free(moved.span) == 0
+    assert hub.money() == (10, 6.25)

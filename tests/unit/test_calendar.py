@@ -214,3 +214,26 @@ def test_a_pool_nobody_announced_has_no_room():
     assert calendar.of("pool_unknown").free(span(0, 1)) == 0
     calendar.set_capacity("pool_unknown", 2)
     assert calendar.of("pool_unknown").free(span(0, 1)) == 2
+
+
+def test_no_more_is_ignored_than_is_taken() -> None:
+    """A reader's view of the books may be older than the calendar."""
+    index = CapacityIndex(2)
+    index.add(span(30, 90), 1)
+    before = index.levels()
+    index.ignore(span(30, 120), 1)
+    index.ignore(span(30, 90), 2)
+    assert index.levels() == before
+    index.ignore(span(30, 90), 1)
+    assert index.free(span(0, 120)) == 2
+
+
+def test_a_draft_is_changed_without_anybody_noticing() -> None:
+    calendar = Calendar()
+    calendar.set_capacity("pool", 2)
+    calendar.of("pool").add(span(30, 90), 1)
+    draft = calendar.draft()
+    assert draft.of("pool").reserve(span(0, 300), 1)
+    draft.of("pool").ignore(span(30, 90), 1)
+    assert (draft.of("pool").free(span(0, 300)), calendar.of("pool").free(span(0, 30))) == (1, 2)
+    assert calendar.of("pool").free(span(30, 90)) == 1
