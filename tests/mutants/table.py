@@ -544,4 +544,11 @@ MUTANTS: tuple[Mutant, ...] = (
         new="                return\n                raise NeedsApproval(\n",
         test="tests/unit/test_control_plane.py::test_a_move_that_is_tried_out_leaves_nothing",
     ),
+    Mutant(
+        name="a cell runs after a restart before its reader listens",
+        file="computehub_ext/notebook/kernel.py",
+        old="        await self._all_heard()\n",
+        new="        pass\n",
+        test="tests/integration/notebook/test_follow.py::test_what_a_cell_says_right_after_a_restart_is_heard",
+    ),
 )
