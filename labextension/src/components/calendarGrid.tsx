@@ -62,9 +62,12 @@ export default function CalendarGrid(props: CalendarGridProps): JSX.Element {
 
   useEffect(() => {
     calendar.current?.setOption("events", [
-      ...free.map((run) => freeEvent(run, pools, words)),
+      ...free.map((run) => freeEvent(run, pools, latest.current.now(), words)),
       ...bookings.map((booking) => bookingEvent(booking, moving.get(booking.id), latest.current.now())),
     ]);
+    if (host.current) {
+      nameBookings(host.current, bookings, words);
+    }
   }, [words, bookings, moving, free, pools]);
 
   return <div ref={host} className="ch-CalendarGrid" />;
@@ -178,16 +181,22 @@ function bookingEvent(booking: Booking, moved: Span | undefined, now: number): E
   };
 }
 
-function freeEvent(run: FreeRun, pools: CalendarGridProps["pools"], { trans }: Words): EventInput {
+function freeEvent(run: FreeRun, pools: CalendarGridProps["pools"], now: number, { trans }: Words): EventInput {
   const lane = pools.findIndex(({ id }) => id === run.pool_id);
   const name = pools[lane]?.name ?? "";
   const said = run.free ? trans.__("%1 of %2 free", run.free, run.count) : trans.__("none free");
   return {
-    id: `free-${run.pool_id}-${run.starts_at}`,
+    // With the lane in its name, for an element that stays is not placed again.
+    id: `free-${lane}-${pools.length}-${run.pool_id}-${run.starts_at}`,
     start: run.starts_at,
     end: run.ends_at,
     display: "background",
-    classNames: ["ch-Free", run.free ? "ch-mod-free" : "ch-mod-taken"],
+    classNames: [
+      "ch-Free",
+      run.free ? "ch-mod-free" : "ch-mod-taken",
+      // Its words stand below the line that marks the present.
+      ...(Date.parse(run.starts_at) <= now ? ["ch-mod-now"] : []),
+    ],
     extendedProps: { lane, lanes: pools.length, poolId: run.pool_id, name: pools.length > 1 ? name : "", said },
   };
 }
@@ -234,10 +243,26 @@ function mount({ event, el, isMirror }: EventMountArg, booking: Booking | undefi
     el.style.insetInlineStart = `${(100 * lane) / lanes}%`;
     el.style.inlineSize = `${100 / lanes}%`;
   } else if (booking && !isMirror) {
+    el.dataset.booking = booking.id;
     el.setAttribute("role", "button");
-    el.setAttribute("aria-label", bookingInWords(booking, words));
-    el.title = bookingInWords(booking, words);
+    name(el, booking, words);
   }
+}
+
+/** Elements outlive what they show: a booking that was changed keeps its element, and would keep its old name. */
+function nameBookings(host: HTMLElement, bookings: readonly Booking[], words: Words): void {
+  for (const el of host.querySelectorAll<HTMLElement>("[data-booking]")) {
+    const booking = bookings.find(({ id }) => id === el.dataset.booking);
+    if (booking) {
+      name(el, booking, words);
+    }
+  }
+}
+
+function name(el: HTMLElement, booking: Booking, words: Words): void {
+  const said = bookingInWords(booking, words);
+  el.setAttribute("aria-label", said);
+  el.title = said;
 }
 
 /** The pool whose lane lies under the pointer. */

@@ -60,9 +60,11 @@ function Price({ quote, skipTaken, availableMicrocredits }: QuoteCardProps & { q
           </>
         )}
         <span>
-          {formats.devices(quote.model, quote.count)}
-          {", "}
-          {formats.span(quote.starts_at, quote.ends_at)}
+          {trans.__(
+            "%1, %2",
+            formats.devices(quote.model, quote.count),
+            occurrences ? trans._n("once", "%1 times", free, free) : formats.span(quote.starts_at, quote.ends_at),
+          )}
         </span>
       </p>
       {change !== null && change > 0 && <p>{trans.__("%1 more than before.", formats.credits(change))}</p>}

@@ -1,4 +1,5 @@
 import { Dialog, Notification, ReactWidget } from "@jupyterlab/apputils";
+import { useEffect } from "react";
 
 import type { Booking } from "../api/types";
 import { BookingFields, SHOWN_AT_FIELDS } from "../components/bookingForm";
@@ -63,7 +64,7 @@ class BookingBody extends ReactWidget {
   protected render(): JSX.Element {
     return (
       <WordsContext.Provider value={this.options.words}>
-        <BookingPage {...this.options} desk={this.desk} />
+        <BookingPage {...this.options} desk={this.desk} onShown={this.focusFirst} />
       </WordsContext.Provider>
     );
   }
@@ -86,13 +87,26 @@ class BookingBody extends ReactWidget {
     this.update();
   }
 
+  /** The dialog looked for a field to begin with before there was one. After a drag the button is what one wants. */
+  private readonly focusFirst = (): void => {
+    const { booking, start } = this.options;
+    if (!(booking && start)) {
+      this.node.querySelector<HTMLElement>("select:enabled, input:enabled")?.focus();
+    }
+  };
+
   private length(): FormStart {
     const minutes = this.options.preferences.get("durationMinutes");
     return minutes ? { duration_seconds: minutes * 60 } : {};
   }
 }
 
-function BookingPage({ hub, desk, ...rest }: BookingDialogOptions & { desk: BookingDesk | null }): JSX.Element {
+interface PageProps extends BookingDialogOptions {
+  /** Called once there are fields. */
+  onShown: () => void;
+}
+
+function BookingPage({ hub, desk, ...rest }: PageProps & { desk: BookingDesk | null }): JSX.Element {
   const me = useResource(hub.me);
   const { trans } = useWords();
   if (desk) {
@@ -105,8 +119,9 @@ function BookingPage({ hub, desk, ...rest }: BookingDialogOptions & { desk: Book
   );
 }
 
-function BookingDeskView(props: BookingDialogOptions & { desk: BookingDesk }): JSX.Element {
-  const { hub, desk, booking, notebooks = [] } = props;
+function BookingDeskView(props: PageProps & { desk: BookingDesk }): JSX.Element {
+  const { hub, desk, booking, notebooks = [], onShown } = props;
+  useEffect(onShown, [onShown]);
   useSignal(desk.changed);
   const me = useResource(hub.me);
   const offers = useResource(hub.offers);
