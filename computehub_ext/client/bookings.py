@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 
 from computehub_ext.api import views
@@ -33,6 +33,12 @@ Spender = Callable[..., Spent | ApprovalWanted]
 class BookingCalls(Edge):
     def _booking_view(self, unit: Unit, booking: Booking) -> Json:
         return views.booking(booking, simulated=pools.get_pool(unit, booking.pool_id).simulated)
+
+    def _booking_views(self, unit: Unit, found: Iterable[Booking]) -> list[Json]:
+        """Each as above; each pool is looked up once."""
+        found = list(found)
+        simulated = {pool_id: pools.get_pool(unit, pool_id).simulated for pool_id in {b.pool_id for b in found}}
+        return [views.booking(booking, simulated=simulated[booking.pool_id]) for booking in found]
 
     async def offers(self, actor: Actor) -> Json:
         def view(unit: Unit, person: Person, now: datetime) -> Json:
@@ -245,7 +251,7 @@ class BookingCalls(Edge):
             more, found = len(found) > limit, found[:limit]
             last_at = (found[-1].span.start_at if by_start else found[-1].created_at) if more else now
             return {
-                "items": [self._booking_view(unit, b) for b in found],
+                "items": self._booking_views(unit, found),
                 "next": write_cursor(last_at, found[-1].id) if more else None,
             }
 

@@ -166,7 +166,7 @@ class ScheduleCalls(BookingCalls):
         return await self._once(actor, key, "book_series", inputs, work)
 
     def _series_view(self, unit: Unit, found: Series) -> Json:
-        return views.series(found, items=[self._booking_view(unit, booking) for booking in found.bookings])
+        return views.series(found, items=self._booking_views(unit, found.bookings))
 
     async def series(self, actor: Actor, series_id: str) -> Json:
         return await self._as_person(
@@ -189,7 +189,8 @@ class ScheduleCalls(BookingCalls):
 
         def view(unit: Unit, person: Person, now: datetime) -> Json:
             found = bookings.list_by_start(unit, person.id, ends_after=now - SHOWN_BACK, limit=SHOWN_MAX)
-            simulated = {pool.id: pool.simulated for pool in pools.list_pools(unit)}
+            # A pool that is no longer offered still has its bookings.
+            simulated = {pool_id: pools.get_pool(unit, pool_id).simulated for pool_id in {b.pool_id for b in found}}
             return {"text": as_icalendar([(each, simulated[each.pool_id]) for each in found], now=now)}
 
         return await self._as_person(actor, view)

@@ -20,6 +20,12 @@ class HistoryTableHandler(ComputeHubHandler):
 
     path = "history.csv"
 
+    _gone = False
+
+    def on_connection_close(self) -> None:
+        super().on_connection_close()
+        self._gone = True  # who cancels a download is read no further pages
+
     @authorized("read", resource="computehub:people")
     async def get(self) -> None:
         wanted = self.arguments
@@ -28,7 +34,7 @@ class HistoryTableHandler(ComputeHubHandler):
         self.set_header("Content-Disposition", 'attachment; filename="computehub-history.csv"')
         self.set_header("Cache-Control", "no-store")
         self.write(page["text"])
-        while page["next"] is not None:
+        while page["next"] is not None and not self._gone:
             await self.flush()
             page = await self.plane.history_table(self.actor, limit=_PAGE, cursor=page["next"], **wanted)
             self.write(page["text"])
