@@ -3,10 +3,21 @@ import type { JupyterFrontEndPlugin } from "@jupyterlab/application";
 import { calendar } from "./plugins/calendar";
 import { core } from "./plugins/core";
 import { leases } from "./plugins/leases";
+import { notices } from "./plugins/notices";
 import { preferences } from "./plugins/preferences";
 import { sidebar } from "./plugins/sidebar";
+import { statusBar } from "./plugins/statusBar";
 import { switching } from "./plugins/switch";
 
-const plugins: JupyterFrontEndPlugin<unknown>[] = [calendar, core, leases, preferences, sidebar, switching];
+const plugins: JupyterFrontEndPlugin<unknown>[] = [
+  calendar,
+  core,
+  leases,
+  notices,
+  preferences,
+  sidebar,
+  statusBar,
+  switching,
+];
 
 export default plugins;

@@ -25,6 +25,7 @@ export function SwitchButton({ place, moving, now, onClick }: SwitchButtonProps)
   let look = "cpu";
   let label = trans.__("Move to a GPU");
   let title = trans.__("This notebook runs on the CPU. Choose a GPU to move it to, with its variables.");
+  let note: string | null = null;
   let aside: string | null = null;
   if (moving) {
     look = "moving";
@@ -33,13 +34,14 @@ export function SwitchButton({ place, moving, now, onClick }: SwitchButtonProps)
     aside = new Intl.NumberFormat(formats.locale, { style: "percent" }).format(moving.progress);
   } else if (lease) {
     look = "gpu";
-    label = devicesOf(words, lease);
+    label = formats.devices(lease.model, lease.count);
+    note = lease.simulated ? trans.__("(simulated)") : null;
     const left = secondsLeft(lease, now);
     const cost = formats.credits(costNow(lease, now));
     aside = urgency === "calm" ? cost : trans.__("ends in %1", formats.countdown(left));
     title = trans.__(
       "This notebook runs on %1: %2 so far, %3 left. Click for more.",
-      label,
+      devicesOf(words, lease),
       cost,
       formats.duration(left),
     );
@@ -60,6 +62,7 @@ export function SwitchButton({ place, moving, now, onClick }: SwitchButtonProps)
         </span>
       )}
       <span className="ch-SwitchButton-label">{label}</span>
+      {note && <span className="ch-SwitchButton-note">{note}</span>}
       {aside && <span className="ch-SwitchButton-aside">{aside}</span>}
       {moving && <progress aria-label={title} value={moving.progress} max={1} />}
     </button>

@@ -11,6 +11,7 @@ import type { ComputeHub } from "../models/hub";
 import { Moves } from "../models/moves";
 import type { Preferences } from "../models/preferences";
 import { IComputeHub, IMoves, IPreferences } from "../tokens";
+import { MoveToasts } from "../widgets/moveToasts";
 import { NotebookMoves } from "../widgets/notebookMoves";
 
 /** The button beside the kernel's name, its dialog, and the cells that wait meanwhile. */
@@ -32,6 +33,7 @@ export const switching: JupyterFrontEndPlugin<Moves> = {
     const words = wordsOf(translator.load("computehub"), translator.languageCode);
     const moves = new Moves(hub);
     const notebooks = new NotebookMoves({ hub, moves, preferences, words, commands });
+    new MoveToasts(moves, words, (kernelId) => notebooks.show(kernelId));
     tracker.widgetAdded.connect((_, panel) => notebooks.add(panel));
     toolbars?.addFactory<NotebookPanel>("Notebook", "computehub-switch", (panel) => notebooks.button(panel));
 

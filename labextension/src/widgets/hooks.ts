@@ -19,12 +19,12 @@ export function useResource<Value>(resource: Resource<Value>): ResourceState<Val
 }
 
 /** Render again whenever a signal is emitted. */
-export function useSignal(signal: ISignal<unknown, unknown>): void {
+export function useSignal(signal: ISignal<unknown, unknown> | null): void {
   const [, again] = useReducer((count: number) => count + 1, 0);
   useEffect(() => {
-    signal.connect(again);
+    signal?.connect(again);
     return () => {
-      signal.disconnect(again);
+      signal?.disconnect(again);
     };
   }, [signal]);
 }

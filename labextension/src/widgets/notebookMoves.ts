@@ -45,6 +45,7 @@ export class NotebookMoves {
       moves.changed.disconnect(mark);
       cells.dispose();
       place.dispose();
+      this.places.delete(panel);
     });
     return place;
   }
@@ -53,6 +54,17 @@ export class NotebookMoves {
     const { hub, moves, words } = this.options;
     const onClick = () => void this.ask(panel);
     return new SwitchButtonWidget({ hub, moves, words, notebook: this.add(panel), onClick });
+  }
+
+  /** Open the dialog for the notebook with this kernel; false where it is not open here. */
+  show(kernelId: string): boolean {
+    for (const [panel, place] of this.places) {
+      if (place.kernelId === kernelId) {
+        void this.ask(panel);
+        return true;
+      }
+    }
+    return false;
   }
 
   /** Open the dialog for a notebook; without a target it shows where the notebook is first. */

@@ -1,0 +1,175 @@
+import { Notification } from "@jupyterlab/apputils";
+import { PathExt } from "@jupyterlab/coreutils";
+import type { CommandRegistry } from "@lumino/commands";
+import type { IDisposable } from "@lumino/disposable";
+
+import { asApiError } from "../api/errors";
+import { CommandIDs } from "../commands";
+import { devicesOf } from "../components/moveWords";
+import type { Words } from "../components/words";
+import { Actions } from "../models/actions";
+import type { ComputeHub } from "../models/hub";
+import type { Moves } from "../models/moves";
+import type { Notice, Notices } from "../models/notices";
+import type { Preferences } from "../models/preferences";
+
+export interface NoticeToastsOptions {
+  hub: ComputeHub;
+  moves: Moves;
+  notices: Notices;
+  preferences: Preferences;
+  words: Words;
+  commands: CommandRegistry;
+}
+
+type Toast = { message: string; type: Notification.TypeOptions; actions: Notification.IAction[] };
+
+/** Shows notices as JupyterLab's notifications, with answers of one click; takes them away when they hold no more. */
+export class NoticeToasts implements IDisposable {
+  constructor(private readonly options: NoticeToastsOptions) {
+    this.actions = new Actions(options.hub);
+    options.notices.changed.connect(this.update, this);
+    options.preferences.changed.connect(this.update, this);
+    this.update();
+  }
+
+  get isDisposed(): boolean {
+    return this._isDisposed;
+  }
+
+  dispose(): void {
+    this._isDisposed = true;
+    this.options.notices.changed.disconnect(this.update, this);
+    this.options.preferences.changed.disconnect(this.update, this);
+  }
+
+  private update(): void {
+    const { notices } = this.options;
+    for (const [id, notice] of notices.current) {
+      if (!this.shown.has(id) && this.isWanted(notice)) {
+        const { message, type, actions } = this.toastOf(notice);
+        // It stays until it is answered or no longer true: some read slowly, some are away.
+        this.shown.set(id, Notification.emit(message, type, { autoClose: false, actions }));
+      }
+    }
+    for (const [id, toast] of this.shown) {
+      if (!notices.current.has(id)) {
+        Notification.dismiss(toast);
+        this.shown.delete(id);
+      }
+    }
+  }
+
+  private isWanted(notice: Notice): boolean {
+    if (notice.kind === "failed") {
+      // One that this tab follows is told by its dialog or its own notification.
+      return !this.options.moves.of(notice.move.kernel_id);
+    }
+    return notice.kind === "approval" || this.options.preferences.get("showWarnings");
+  }
+
+  private toastOf(notice: Notice): Toast {
+    const { words, hub } = this.options;
+    const { trans, formats } = words;
+    switch (notice.kind) {
+      case "ending": {
+        const { lease, isUrgent, extraSeconds } = notice;
+        const [where, what, at] = [nameOf(words, lease), devicesOf(words, lease), formats.time(lease.ends_at)];
+        const longer = trans.__("%1 more", formats.duration(extraSeconds));
+        const message = extraSeconds
+          ? trans.__("%1 leaves %2 at %3. Before that it moves back to the CPU with its variables.", where, what, at)
+          : trans.__("%1 leaves %2 at %3, and your credits do not last for longer.", where, what, at);
+        const extend = this.answer(longer, () => this.actions.extendLease(lease.id, extraSeconds), "accent");
+        return {
+          message,
+          type: isUrgent ? "error" : "warning",
+          actions: [...(extraSeconds ? [extend] : []), this.bringBack(lease.kernel_id)],
+        };
+      }
+      case "idle": {
+        const { lease, place, givesBackAt } = notice;
+        const [where, what, at] = [nameOf(words, lease), devicesOf(words, lease), formats.time(givesBackAt)];
+        return {
+          message: trans.__("No cell runs in %1. %2 is given back at %3, unless you keep it.", where, what, at),
+          type: "warning",
+          actions: [
+            this.answer(trans.__("Keep it"), () => this.keep(place.kernel_id), "accent"),
+            this.bringBack(place.kernel_id),
+          ],
+        };
+      }
+      case "approval": {
+        const { approval } = notice;
+        const [where, amount] = [nameOf(words, approval), formats.credits(approval.amount_microcredits)];
+        return {
+          message: trans.__("%1 asks to spend %2: %3.", where, amount, approval.purpose),
+          type: "warning",
+          actions: [
+            this.answer(trans.__("Approve"), () => this.actions.approve(approval), "accent"),
+            this.answer(trans.__("Decline"), () => this.actions.decline(approval)),
+          ],
+        };
+      }
+      case "ended": {
+        const { lease } = notice;
+        const cost = formats.credits(lease.cost_microcredits);
+        const [where, what] = [nameOf(words, lease), devicesOf(words, lease)];
+        return {
+          message: trans.__("%1 left %2 (%3 in all). %4", where, what, cost, lease.end_message ?? ""),
+          type: "info",
+          actions: [this.answer(trans.__("Show the panel"), () => this.showPanel())],
+        };
+      }
+      case "failed": {
+        const { move } = notice;
+        const follow = async () => {
+          hub.places.invalidate(move.kernel_id);
+          this.options.moves.follow(move);
+        };
+        return {
+          message: trans.__("%1 was not moved: %2", nameOf(words, move), move.error?.message ?? ""),
+          type: "error",
+          actions: [this.answer(trans.__("Show"), follow)],
+        };
+      }
+    }
+  }
+
+  /** A button that does its thing once; what goes wrong is told. */
+  private answer(
+    label: string,
+    act: () => Promise<unknown>,
+    displayType: Notification.ActionDisplayType = "default",
+  ): Notification.IAction {
+    const callback = () => void act().catch((reason) => Notification.error(asApiError(reason).message));
+    return { label, callback, displayType };
+  }
+
+  private bringBack(kernelId: string): Notification.IAction {
+    const { moves, words } = this.options;
+    const act = async () => moves.begin(kernelId, { target: "cpu", keep: "all" });
+    return this.answer(words.trans.__("Back to the CPU now"), act);
+  }
+
+  private async keep(kernelId: string): Promise<void> {
+    const { hub } = this.options;
+    await hub.client.keepKernel(kernelId);
+    hub.places.invalidate(kernelId);
+  }
+
+  private async showPanel(): Promise<void> {
+    const { commands } = this.options;
+    if (commands.hasCommand(CommandIDs.showPanel)) {
+      await commands.execute(CommandIDs.showPanel);
+    }
+  }
+
+  private readonly actions: Actions;
+  private _isDisposed = false;
+  private shown = new Map<string, string>();
+}
+
+/** The notebook that it is about, as people call it. */
+export function nameOf({ trans }: Words, { notebook_path: path }: { notebook_path: string | null }): string {
+  return path ? trans.__("“%1”", PathExt.basename(path)) : trans.__("A notebook");
+}
