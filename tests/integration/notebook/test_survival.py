@@ -51,6 +51,7 @@ async def test_a_leased_kernel_survives_its_server(tmp_path: Path, how: str) -> 
         kernel_id, browser = await notebook(rest, server.url)
         cpu_kernel = await rest.start_kernel(name="python3")
         (lease,) = (await rest.client.get(API + "leases")).json()["items"]
+        me = (await rest.client.get(API + "me")).json()
         await asyncio.to_thread(server.kill if how == "killed" else server.stop)
         await browser.close()
     (saved,) = tmp_path.glob("data/computehub/servers/*/kernels.json")
@@ -67,6 +68,8 @@ async def test_a_leased_kernel_survives_its_server(tmp_path: Path, how: str) -> 
         assert "gpu" in (await back.ran("%gpu")).text.lower()
         place = await rest.kernel(kernel_id)
         assert (place["place"], place["lease"]["id"], place["lease"]["state"]) == ("gpu", lease["id"], "running")
+        people = (place["payer"]["username"], place["moved_by"]["username"], place["is_mine"])
+        assert people == (me["username"], me["username"], True), "who moved it is known as before"
 
         slow = back.run(
             "import time\ntry:\n    print('begun', flush=True); time.sleep(60)\nexcept KeyboardInterrupt: pass"
