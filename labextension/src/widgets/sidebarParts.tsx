@@ -19,6 +19,7 @@ import type { Grouping, History } from "../models/history";
 import type { ComputeHub } from "../models/hub";
 import { costNow, secondsLeft, urgencyOf } from "../models/meter";
 import type { Remembered } from "../models/remembered";
+import { ChartsFold } from "./chartsFold";
 import { useNow, useResource, useSignal } from "./hooks";
 
 type Commands = JupyterFrontEnd["commands"];
@@ -139,7 +140,8 @@ export function LeasesPart({ parts }: PartProps): JSX.Element {
 }
 
 function RunningLeases({ leases, parts }: PartProps & { leases: readonly Lease[] }): JSX.Element {
-  const { commands, hub } = parts;
+  const { commands, hub, remembered } = parts;
+  const { folded } = remembered.state;
   const now = useNow(hub.clock);
   const of = (id: string) => (lease: Lease) => void commands.execute(id, { lease_id: lease.id });
   return (
@@ -155,7 +157,16 @@ function RunningLeases({ leases, parts }: PartProps & { leases: readonly Lease[]
           onExtend={of(CommandIDs.extendLease)}
           onShorten={of(CommandIDs.shortenLease)}
           onEnd={of(CommandIDs.endLease)}
-        />
+        >
+          {lease.started_at && (
+            <ChartsFold
+              hub={hub}
+              lease={lease}
+              isOpen={!folded.charts}
+              onToggle={(isOpen) => remembered.set({ folded: { ...folded, charts: !isOpen } })}
+            />
+          )}
+        </LeaseCard>
       ))}
     </>
   );
