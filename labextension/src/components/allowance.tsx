@@ -22,7 +22,7 @@ export function AllowanceView({ person, onChange }: { person: Person; onChange: 
               formats.credits(left_microcredits),
             )}
       </span>
-      <Button label={trans.__("Change…")} onClick={onChange} />
+      <Button label={trans.__("Set allowance…")} onClick={onChange} />
     </div>
   );
 }

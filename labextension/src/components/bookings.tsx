@@ -9,6 +9,7 @@ export interface BookingListProps {
   now: number;
   /** Asks first; resolves also where the person thinks better of it. */
   onCancel: (booking: Booking) => Promise<unknown>;
+  onChange: (booking: Booking) => void;
   onShow: (booking: Booking) => void;
   onBook: () => void;
   /** Absent where no notebook is open that could move. */
@@ -35,16 +36,26 @@ export function BookingList({ bookings, now, onBook, ...acts }: BookingListProps
 }
 
 function BookingItem(
-  props: Pick<BookingListProps, "onCancel" | "onShow" | "onMove"> & { booking: Booking; hasBegun: boolean },
+  props: Pick<BookingListProps, "onCancel" | "onChange" | "onShow" | "onMove"> & {
+    booking: Booking;
+    hasBegun: boolean;
+  },
 ): JSX.Element {
   const { trans, formats } = useWords();
-  const { booking, hasBegun, onCancel, onMove, onShow } = props;
+  const { booking, hasBegun, onCancel, onChange, onMove, onShow } = props;
   const when = formats.span(booking.starts_at, booking.ends_at);
   return (
     <li className="ch-Item" aria-label={when}>
       <div className="ch-Item-head">
-        <span className="ch-Item-title">{when}</span>
-        <span className="ch-Item-amount">{formats.credits(booking.amount_microcredits)}</span>
+        <button
+          type="button"
+          className="ch-Link ch-Item-title"
+          aria-label={trans.__("%1, show in the calendar", when)}
+          title={trans.__("Show in the calendar")}
+          onClick={() => onShow(booking)}
+        >
+          {when}
+        </button>
       </div>
       <p className="ch-Item-line">
         <span>
@@ -53,11 +64,12 @@ function BookingItem(
         {booking.notebook_path && <span className="ch-Path">{booking.notebook_path}</span>}
         {booking.series_id && <span>{trans.__("One of a series")}</span>}
         {hasBegun && <span className="ch-State ch-mod-good">{trans.__("Yours now")}</span>}
+        <span className="ch-Item-amount">{formats.credits(booking.amount_microcredits)}</span>
       </p>
       <div className="ch-Item-actions">
         {hasBegun && onMove && <Button label={trans.__("Move here")} kind="accept" onClick={() => onMove(booking)} />}
-        <Button label={trans.__("Show in calendar")} onClick={() => onShow(booking)} />
-        <ActionButton label={trans.__("Cancel…")} act={() => onCancel(booking)} />
+        <Button label={trans.__("Change…")} onClick={() => onChange(booking)} />
+        <ActionButton label={trans.__("Cancel")} act={() => onCancel(booking)} />
       </div>
     </li>
   );

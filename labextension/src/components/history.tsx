@@ -79,7 +79,7 @@ function HistoryItem({ line }: { line: HistoryLine }): JSX.Element {
   const words = useWords();
   const { formats, trans } = words;
   const { amount_microcredits: amount, at, lease } = line;
-  const shown = formats.credits(Math.abs(amount));
+  const shown = formats.amount(Math.abs(amount));
   return (
     <li className="ch-Item">
       <div className="ch-Item-head">
@@ -88,7 +88,12 @@ function HistoryItem({ line }: { line: HistoryLine }): JSX.Element {
           {lease?.simulated && <SimulatedBadge />}
         </span>
         <span className="ch-Item-amount">
-          {amount < 0 ? trans.__("− %1", shown) : amount > 0 ? trans.__("+ %1", shown) : shown}
+          <span aria-hidden="true">
+            {amount < 0 ? trans.__("− %1", shown) : amount > 0 ? trans.__("+ %1", shown) : shown}
+          </span>
+          <span className="ch-visually-hidden">
+            {amount > 0 ? trans.__("%1 credits received", shown) : trans.__("%1 credits paid", shown)}
+          </span>
         </span>
       </div>
       <p className="ch-Item-line">

@@ -67,9 +67,9 @@ function OfferTools({ filter, onFilter }: Pick<OfferListProps, "filter" | "onFil
   const { trans } = useWords();
   const id = useId();
   const orders: Record<OfferOrder, string> = {
-    price: trans.__("Cheapest first"),
-    free: trans.__("Most free first"),
-    memory: trans.__("Most memory first"),
+    price: trans.__("Cheapest"),
+    free: trans.__("Most free"),
+    memory: trans.__("Most memory"),
   };
   return (
     <div className="ch-Tools">
@@ -82,7 +82,7 @@ function OfferTools({ filter, onFilter }: Pick<OfferListProps, "filter" | "onFil
         onChange={(event) => onFilter({ text: event.target.value })}
       />
       <label htmlFor={id} className="ch-visually-hidden">
-        {trans.__("Order")}
+        {trans.__("First in the list")}
       </label>
       <select
         id={id}

@@ -1,4 +1,4 @@
-import type { Approval, Booking, Lease, Person } from "../api/types";
+import type { Approval, Booking, Lease, Person, Switch } from "../api/types";
 import type { ComputeHub } from "./hub";
 import { Wishes } from "./wishes";
 
@@ -40,6 +40,14 @@ export class Actions {
   async endLease(leaseId: string): Promise<Lease> {
     const { client } = this.hub;
     return this.showLease(await this.wishes.once(`end ${leaseId}`, (key) => client.endLease(leaseId, key)));
+  }
+
+  /** Move a lease's notebook back with its variables; the lease ends once they are there. */
+  bringBack({ id, kernel_id }: Lease): Promise<Switch> {
+    const { client } = this.hub;
+    return this.wishes.once(`bring back ${id}`, (key) =>
+      client.requestSwitch({ target: "cpu", kernel_id, keep: "all" }, key),
+    );
   }
 
   async cancelBooking(bookingId: string): Promise<Booking> {

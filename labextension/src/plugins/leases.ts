@@ -37,7 +37,7 @@ export const leases: JupyterFrontEndPlugin<void> = {
     const changeLength = async (change: "extend" | "shorten", { lease_id, seconds }: Args) => {
       const lease = await leaseWanted(hub, lease_id);
       if (!lease) {
-        Notification.info(trans.__("No GPU runs for you."));
+        Notification.info(trans.__("No GPU runs for you."), { autoClose: 5000 });
       } else if (typeof seconds === "number") {
         await (change === "extend" ? actions.extendLease(lease.id, seconds) : actions.shortenLease(lease.id, seconds));
       } else {
@@ -64,15 +64,21 @@ export const leases: JupyterFrontEndPlugin<void> = {
       async ({ lease_id }) => {
         const lease = await leaseWanted(hub, lease_id);
         if (!lease) {
-          Notification.info(trans.__("No GPU runs for you."));
+          Notification.info(trans.__("No GPU runs for you."), { autoClose: 5000 });
           return;
         }
-        const ending = await askHowToEnd(words, lease, commands.hasCommand(CommandIDs.returnNotebook));
+        const ending = await askHowToEnd(words, lease);
+        const { kernel_id } = lease;
         if (ending === "end") {
           await actions.endLease(lease.id);
         } else if (ending === "bring-back") {
-          const { kernel_id, notebook_path } = lease;
-          await commands.execute(CommandIDs.returnNotebook, { kernel_id, notebook_path });
+          const isOpen = commands.isEnabled(CommandIDs.returnNotebook, { kernel_id });
+          if (isOpen) {
+            await commands.execute(CommandIDs.returnNotebook, { kernel_id });
+          } else {
+            await actions.bringBack(lease);
+            Notification.info(trans.__("The notebook moves back with its variables."), { autoClose: 5000 });
+          }
         }
       },
     );

@@ -48,14 +48,14 @@ export function askForLength({ hub, actions, words }: Asking, change: "extend" |
 export type Ending = "end" | "bring-back" | null;
 
 /** Whether a lease shall end at once, or its notebook come back with its variables. */
-export async function askHowToEnd({ trans, formats }: Words, lease: Lease, canBringBack: boolean): Promise<Ending> {
+export async function askHowToEnd({ trans, formats }: Words, lease: Lease): Promise<Ending> {
   const what = formats.devices(lease.model, lease.count);
   const isRunning = lease.state === "running";
   const buttons = [
     Dialog.cancelButton({ label: trans.__("Cancel") }),
     Dialog.warnButton({ label: isRunning ? trans.__("End and lose the variables") : trans.__("Stop it") }),
   ];
-  if (isRunning && canBringBack) {
+  if (isRunning) {
     buttons.push(Dialog.okButton({ label: trans.__("Bring the notebook back") }));
   }
   const { button } = await showDialog({

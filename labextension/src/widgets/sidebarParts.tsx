@@ -20,6 +20,7 @@ import type { ComputeHub } from "../models/hub";
 import { costNow, secondsLeft, urgencyOf } from "../models/meter";
 import type { Remembered } from "../models/remembered";
 import { ChartsFold } from "./chartsFold";
+import { wallTimeOf } from "../models/zoned";
 import { useNow, useResource, useSignal } from "./hooks";
 
 type Commands = JupyterFrontEnd["commands"];
@@ -199,7 +200,7 @@ export function OffersPart({ parts }: PartProps): JSX.Element {
 }
 
 export function BookingsPart({ parts }: PartProps): JSX.Element {
-  const { trans } = useWords();
+  const { formats, trans } = useWords();
   const { askToCancel, commands, hub } = parts;
   const bookings = useResource(hub.bookings);
   const leases = useResource(hub.leases);
@@ -222,13 +223,13 @@ export function BookingsPart({ parts }: PartProps): JSX.Element {
           onBook={() => void commands.execute(CommandIDs.book)}
           onCancel={askToCancel}
           onMove={
-            canMove
-              ? ({ id, model }) => void commands.execute(CommandIDs.moveNotebook, { booking_id: id, model })
-              : undefined
+            canMove ? ({ count, model }) => void commands.execute(CommandIDs.moveNotebook, { count, model }) : undefined
           }
-          onShow={({ id, starts_at }) =>
-            void commands.execute(CommandIDs.openCalendar, { booking_id: id, at: starts_at })
-          }
+          onChange={({ id }) => void commands.execute(CommandIDs.book, { booking_id: id })}
+          onShow={({ starts_at }) => {
+            const { date } = wallTimeOf(Date.parse(starts_at), formats.timeZone);
+            void commands.execute(CommandIDs.openCalendar, { day: date });
+          }}
         />
       )}
     </Part>
