@@ -3,6 +3,7 @@ import type { JupyterFrontEndPlugin } from "@jupyterlab/application";
 import { calendar } from "./plugins/calendar";
 import { core } from "./plugins/core";
 import { leases } from "./plugins/leases";
+import { menus } from "./plugins/menus";
 import { notices } from "./plugins/notices";
 import { preferences } from "./plugins/preferences";
 import { sidebar } from "./plugins/sidebar";
@@ -13,6 +14,7 @@ const plugins: JupyterFrontEndPlugin<unknown>[] = [
   calendar,
   core,
   leases,
+  menus,
   notices,
   preferences,
   sidebar,
