@@ -76,8 +76,8 @@ export function Chart({ lines, until, top, write, label }: ChartProps): JSX.Elem
         {
           ...axis,
           size: 62,
-          gap: 4,
-          space: 30,
+          gap: 6,
+          splits: (_, __, ___, most) => [0, most / 2, most],
           values: (_, marks) => marks.map((value) => drawn.current.write(value)),
         },
       ],
