@@ -39,6 +39,12 @@ describe("Formats", () => {
     expect(formats.span("2026-03-29T00:30:00Z", "2026-03-29T01:30:00Z")).toMatch(/1:30.*3:30/);
   });
 
+  it("tells the moments of a server's sentence in the person's own time", () => {
+    expect(formats.withTimes("1 × T4 from 2026-03-02T13:00:00Z, at most.")).toMatch(
+      /from Mon, Mar 2, .*2:00.*, at most\.$/,
+    );
+  });
+
   it("falls back to English for a language that the browser does not know", () => {
     expect(wordsOf(trans, "xx_YY").formats.locale).toBe("en");
     expect(wordsOf(trans, "de_DE").formats.amount(1_500_000)).toBe("1,50");

@@ -1,3 +1,4 @@
+import type { RefObject } from "react";
 import { useRef, useState } from "react";
 
 import type { ApiError } from "../api/errors";
@@ -32,6 +33,28 @@ export function useAction(act: () => Promise<unknown>): Action {
       });
   };
   return { run, ...state };
+}
+
+/**
+ * Keep the keyboard's place where an action takes away what it was started from: the focus goes to what held it.
+ *
+ * @returns what marks the holder, and what an action is wrapped in.
+ */
+export function useFocusKept<Holder extends HTMLElement>(): {
+  holder: RefObject<Holder>;
+  kept: <Answer>(action: Promise<Answer>) => Promise<Answer>;
+} {
+  const holder = useRef<Holder>(null);
+  const kept = <Answer,>(action: Promise<Answer>) =>
+    action.finally(() =>
+      // Once React has taken it away.
+      window.setTimeout(() => {
+        if (document.activeElement === document.body || !document.activeElement) {
+          holder.current?.focus();
+        }
+      }),
+    );
+  return { holder, kept };
 }
 
 /** A button whose click is answered by the server: it shows that it works, and why it was refused. */

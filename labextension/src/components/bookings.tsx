@@ -1,5 +1,5 @@
 import type { Booking } from "../api/types";
-import { ActionButton } from "./action";
+import { ActionButton, useFocusKept } from "./action";
 import { Button, EmptyNote, SimulatedBadge } from "./parts";
 import { useWords } from "./words";
 
@@ -17,21 +17,29 @@ export interface BookingListProps {
 }
 
 /** Your next bookings, soonest first. */
-export function BookingList({ bookings, now, onBook, ...acts }: BookingListProps): JSX.Element {
+export function BookingList({ bookings, now, onBook, onCancel, ...acts }: BookingListProps): JSX.Element {
   const { trans } = useWords();
-  if (!bookings.length) {
-    return (
-      <EmptyNote>
-        {trans.__("Nothing is booked.")} <Button label={trans.__("Book a GPU…")} onClick={onBook} />
-      </EmptyNote>
-    );
-  }
+  const { holder, kept } = useFocusKept<HTMLDivElement>();
   return (
-    <ul className="ch-List">
-      {bookings.map((booking) => (
-        <BookingItem key={booking.id} booking={booking} hasBegun={Date.parse(booking.starts_at) <= now} {...acts} />
-      ))}
-    </ul>
+    <div ref={holder} tabIndex={-1} className="ch-Holder">
+      {bookings.length ? (
+        <ul className="ch-List">
+          {bookings.map((booking) => (
+            <BookingItem
+              key={booking.id}
+              booking={booking}
+              hasBegun={Date.parse(booking.starts_at) <= now}
+              onCancel={(cancelled) => kept(onCancel(cancelled))}
+              {...acts}
+            />
+          ))}
+        </ul>
+      ) : (
+        <EmptyNote>
+          {trans.__("Nothing is booked.")} <Button label={trans.__("Book a GPU…")} onClick={onBook} />
+        </EmptyNote>
+      )}
+    </div>
   );
 }
 

@@ -82,7 +82,7 @@ function TimeLeft({ lease, secondsLeft, isSoon }: LeaseCardProps): JSX.Element {
             {formats.countdown(secondsLeft)}
           </span>
         </span>
-        <span>
+        <span role="status">
           {isSoon ? trans.__("Ends soon, at %1", formats.time(endsAt)) : trans.__("Until %1", formats.time(endsAt))}
         </span>
       </div>

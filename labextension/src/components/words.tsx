@@ -107,6 +107,11 @@ export class Formats {
     return new Intl.NumberFormat(this.locale, style).format(bytes);
   }
 
+  /** A sentence of the server's, with its moments in the person's own time. */
+  withTimes(sentence: string): string {
+    return sentence.replace(/\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?Z/g, (moment) => this.dateTime(moment));
+  }
+
   /** A device's memory as its makers count it: `80 GiB`. */
   memory(mebibytes: number): string {
     return this.trans.__("%1 GiB", this.number(mebibytes / 1024, 1));

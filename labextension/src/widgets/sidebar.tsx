@@ -25,6 +25,7 @@ export class Sidebar extends ReactWidget {
     this.addClass("ch-Sidebar");
     this.title.icon = gpuIcon;
     this.title.caption = words.trans.__("GPUs and credits");
+    this.node.tabIndex = -1;
     this.node.setAttribute("role", "region");
     this.node.setAttribute("aria-label", words.trans.__("GPUs and credits"));
   }
@@ -43,6 +44,12 @@ export class Sidebar extends ReactWidget {
         {this.isVisible && <SidebarContent parts={this.parts} words={this.words} />}
       </WordsContext.Provider>
     );
+  }
+
+  /** By the command or the tab: the keyboard is where the eyes are. */
+  protected override onActivateRequest(message: Message): void {
+    super.onActivateRequest(message);
+    this.node.focus();
   }
 
   protected override onAfterShow(message: Message): void {

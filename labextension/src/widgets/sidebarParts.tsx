@@ -1,7 +1,7 @@
 /** The sidebar's foldable parts, each with the data that it shows. */
 import type { JupyterFrontEnd } from "@jupyterlab/application";
 import type { ReactNode } from "react";
-import { useEffect, useState } from "react";
+import { useCallback, useEffect, useState, useSyncExternalStore } from "react";
 
 import type { ApiError } from "../api/errors";
 import type { Booking, Lease } from "../api/types";
@@ -19,8 +19,8 @@ import type { Grouping, History } from "../models/history";
 import type { ComputeHub } from "../models/hub";
 import { costNow, secondsLeft, urgencyOf } from "../models/meter";
 import type { Remembered } from "../models/remembered";
-import { ChartsFold } from "./chartsFold";
 import { wallTimeOf } from "../models/zoned";
+import { ChartsFold } from "./chartsFold";
 import { useNow, useResource, useSignal } from "./hooks";
 
 type Commands = JupyterFrontEnd["commands"];
@@ -275,10 +275,16 @@ export function HistoryPart({ parts }: PartProps): JSX.Element {
   );
 }
 
-/** Whether a command would do something now. */
+/** Whether a command would do something now. Commands change with every click; only another answer renders again. */
 function useEnabled(commands: Commands, id: string): boolean {
-  useSignal(commands.commandChanged);
-  return commands.hasCommand(id) && commands.isEnabled(id);
+  const subscribe = useCallback(
+    (again: () => void) => {
+      commands.commandChanged.connect(again);
+      return () => void commands.commandChanged.disconnect(again);
+    },
+    [commands],
+  );
+  return useSyncExternalStore(subscribe, () => commands.hasCommand(id) && commands.isEnabled(id));
 }
 
 /** The server's time for what changes rarely: rendered again when its minute does. */
