@@ -40,7 +40,7 @@ export const calendar: JupyterFrontEndPlugin<void> = {
     const openForm = (form: object) => openBookingDialog({ hub, words, preferences, notebooks: paths(), ...form });
 
     app.commands.addCommand(CommandIDs.openCalendar, {
-      label: trans.__("GPU calendar"),
+      label: trans.__("GPU Calendar"),
       caption: trans.__("See what is free, and book, move or cancel"),
       icon: gpuIcon,
       execute: (args) => {
