@@ -9,6 +9,7 @@ import { preferences } from "./plugins/preferences";
 import { sidebar } from "./plugins/sidebar";
 import { statusBar } from "./plugins/statusBar";
 import { switching } from "./plugins/switch";
+import { tour } from "./plugins/tour";
 
 const plugins: JupyterFrontEndPlugin<unknown>[] = [
   calendar,
@@ -20,6 +21,7 @@ const plugins: JupyterFrontEndPlugin<unknown>[] = [
   sidebar,
   statusBar,
   switching,
+  tour,
 ];
 
 export default plugins;
