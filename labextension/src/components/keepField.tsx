@@ -29,7 +29,14 @@ export function KeepField(props: {
               type="radio"
               name={id}
               checked={draft.keep === keep}
-              onChange={() => onChange({ keep, acceptsLoss: false })}
+              onChange={() =>
+                onChange({
+                  keep,
+                  acceptsLoss: false,
+                  // To leave out a few is more usual than to name a few.
+                  ...(keep === "some" && !draft.names.length && { names: names.map(({ name }) => name) }),
+                })
+              }
             />
             {label}
           </label>

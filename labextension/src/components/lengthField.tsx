@@ -1,3 +1,4 @@
+import { HTMLSelect } from "@jupyterlab/ui-components";
 import { useId, useState } from "react";
 
 import { FieldError } from "./moveForm";
@@ -26,9 +27,8 @@ export function LengthField(props: {
       <label className="ch-MoveRow-label" htmlFor={id}>
         {trans.__("For how long")}
       </label>
-      <select
+      <HTMLSelect
         id={id}
-        className="jp-mod-styled"
         value={other ? "other" : (seconds ?? "")}
         aria-describedby={`${id}-error`}
         aria-invalid={error ? true : undefined}
@@ -47,7 +47,7 @@ export function LengthField(props: {
           </option>
         ))}
         <option value="other">{trans.__("Other…")}</option>
-      </select>
+      </HTMLSelect>
       {other && (
         <label className="ch-MoveRow-more">
           <input

@@ -1,7 +1,6 @@
 import type { ReactNode } from "react";
 import { useId } from "react";
 
-import type { ApiError } from "../api/errors";
 import type { Offer, Person } from "../api/types";
 import type { MoveDraft } from "../models/moveDraft";
 import { modelsOf } from "../models/moveDraft";
@@ -17,8 +16,8 @@ export interface MoveFormProps {
   me: Person | undefined;
   /** Names that could come along, where the notebook could be asked. */
   names: readonly { name: string; bytes?: number; type?: string }[];
-  /** Why it was refused; shown at the field that it is about. */
-  error: ApiError | null;
+  /** Why it was or would be refused; shown at the field that it is about. */
+  error: { field: string | null; message: string } | null;
 }
 
 /** What a move to a GPU, or back, can be told. */

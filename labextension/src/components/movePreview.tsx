@@ -5,6 +5,9 @@ import type { PreviewAnswer } from "../models/previewer";
 import { Button, ErrorNote, SimulatedBadge, Skeleton } from "./parts";
 import { useWords } from "./words";
 
+/** What the form shows a message at; anything else is told below the price. */
+const FIELDS = ["model", "duration_seconds", "keep", "count", "max_rate_microcredits_per_hour"];
+
 export interface MovePreviewProps {
   draft: MoveDraft;
   answer: PreviewAnswer | null;
@@ -125,6 +128,12 @@ function Loss(props: {
   );
 }
 
+/** The field of the form that a move would be refused for, where it is one of those below. */
+export function fieldOf({ problem }: PreviewAnswer): string | null {
+  const { field } = (problem?.details ?? {}) as { field?: string };
+  return field && FIELDS.includes(field) ? field : null;
+}
+
 /** The names that a preview, or its refusal, says can't come along. */
 export function lostIn({ preview, problem }: PreviewAnswer): LostName[] {
   const details = problem?.code === "loss_not_accepted" ? (problem.details as { lost?: LostName[] }) : {};
@@ -161,7 +170,7 @@ function Refusal(props: { answer: PreviewAnswer } & Pick<MovePreviewProps, "onCh
   const { trans, formats } = useWords();
   const { answer, onChange, onBook } = props;
   const { problem, quote } = answer;
-  if (!problem || problem.code === "loss_not_accepted") {
+  if (!problem || problem.code === "loss_not_accepted" || fieldOf(answer)) {
     return null;
   }
   return (

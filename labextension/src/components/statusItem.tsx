@@ -25,7 +25,7 @@ export function StatusItem(props: StatusItemProps): JSX.Element {
   if (lease) {
     const [devices, left] = [devicesOf(words, lease), secondsLeft(lease, now)];
     parts.push(elsewhere ? trans.__("%1 in %2", devices, elsewhere) : devices);
-    parts.push(formats.rate(ratePerHour(lease)));
+    parts.push(trans.__("%1 an hour", formats.amount(ratePerHour(lease))));
     const counted = formats.countdown(left);
     parts.push(urgency === "calm" ? trans.__("%1 left", counted) : trans.__("ends in %1", counted));
     const cost = formats.credits(costNow(lease, now));
@@ -34,7 +34,7 @@ export function StatusItem(props: StatusItemProps): JSX.Element {
     parts.push(trans.__("CPU"));
   }
   if (available !== undefined) {
-    parts.push(lease ? trans.__("%1 left to spend", formats.credits(available)) : formats.credits(available));
+    parts.push(lease ? trans.__("balance %1", formats.credits(available)) : formats.credits(available));
   }
   return (
     <button type="button" className={`ch-StatusItem ch-mod-${urgency}`} title={title} onClick={onClick}>

@@ -29,10 +29,13 @@ export function useSignal(signal: ISignal<unknown, unknown> | null): void {
   }, [signal]);
 }
 
-/** The server's time in milliseconds, once a second while mounted and seen. */
-export function useNow(clock: ServerClock): number {
+/** The server's time in milliseconds, once a second while mounted and seen, and while something is counted by it. */
+export function useNow(clock: ServerClock, isCounting = true): number {
   const [now, setNow] = useState(() => clock.now());
   useEffect(() => {
+    if (!isCounting) {
+      return;
+    }
     const tick = () => setNow(clock.now());
     clock.tick.connect(tick);
     const watch = clock.watch();
@@ -40,6 +43,6 @@ export function useNow(clock: ServerClock): number {
       clock.tick.disconnect(tick);
       watch.dispose();
     };
-  }, [clock]);
+  }, [clock, isCounting]);
   return now;
 }

@@ -2,7 +2,7 @@ import { useEffect, useState } from "react";
 
 import type { KernelPlace, Quote } from "../api/types";
 import { MoveForm } from "../components/moveForm";
-import { MovePreview, lostIn } from "../components/movePreview";
+import { MovePreview, fieldOf, lostIn } from "../components/movePreview";
 import { Button, ErrorNote } from "../components/parts";
 import { useWords } from "../components/words";
 import type { ComputeHub } from "../models/hub";
@@ -61,6 +61,8 @@ export function MoveFormPage(props: MoveFormPageProps): JSX.Element {
   const why = hindrance(trans, draft, answer, isAsking, place);
   const isWaiting = move?.phase === "asking";
   const refusal = move?.phase === "refused" ? move.error : null;
+  const field = answer && fieldOf(answer);
+  const foreseen = field && answer?.problem ? { field, message: answer.problem.message } : null;
   const begin = () => {
     if (!why && !isWaiting) {
       if (move && refusal?.isTransient && JSON.stringify(move.wish) === JSON.stringify(wishOf(draft, kernelId))) {
@@ -84,7 +86,7 @@ export function MoveFormPage(props: MoveFormPageProps): JSX.Element {
         offers={offers.value}
         me={me.value}
         names={previewer.names}
-        error={refusal}
+        error={refusal ?? foreseen}
       />
       {offers.error && isGpu && <ErrorNote error={offers.error} onRetry={() => void hub.offers.refresh()} />}
       <MovePreview

@@ -60,16 +60,31 @@ export class NotebookMoves {
   show(kernelId: string): boolean {
     for (const [panel, place] of this.places) {
       if (place.kernelId === kernelId) {
-        void this.ask(panel);
+        void this.open(panel);
         return true;
       }
     }
     return false;
   }
 
-  /** Open the dialog for a notebook; without a target it shows where the notebook is first. */
+  /** Ask where to move a notebook; without a target it shows where the notebook is first. */
   async ask(panel: NotebookPanel | null, target?: "gpu" | "cpu", args: ReadonlyPartialJSONObject = {}): Promise<void> {
-    if (!panel || this.isAsking) {
+    if (panel) {
+      const { kernelId } = this.add(panel);
+      if (kernelId) {
+        // Who asks anew does not want to read how the last move ended.
+        this.options.moves.forget(kernelId);
+      }
+      await this.open(panel, target, args);
+    }
+  }
+
+  private async open(
+    panel: NotebookPanel,
+    target?: "gpu" | "cpu",
+    args: ReadonlyPartialJSONObject = {},
+  ): Promise<void> {
+    if (this.isAsking) {
       return;
     }
     const { hub, moves, words, commands } = this.options;

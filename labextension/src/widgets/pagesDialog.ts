@@ -1,21 +1,13 @@
 import { Dialog } from "@jupyterlab/apputils";
-import { ReactWidget } from "@jupyterlab/ui-components";
 import { Widget } from "@lumino/widgets";
+
+import { PlainRenderer } from "./plainRenderer";
 
 const FOCUSABLE =
   'button, [href], input:not([type="hidden"]), select, textarea, summary, [tabindex]:not([tabindex="-1"])';
 
-/**
- * The buttons are the body's own: which there are changes with what the body shows. And the body is left as it is: the
- * usual renderer puts wrappers around its inputs, which React then no longer finds where it left them.
- */
-class Renderer extends Dialog.Renderer {
-  override createBody(body: Dialog.Body<void>): Widget {
-    const widget = body instanceof Widget ? body : ReactWidget.create(body as React.ReactElement);
-    widget.addClass("jp-Dialog-body");
-    return widget;
-  }
-
+/** The buttons are the body's own: which there are changes with what the body shows. */
+class Renderer extends PlainRenderer {
   override createFooter(): Widget {
     const none = new Widget();
     none.hide();

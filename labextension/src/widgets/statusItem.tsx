@@ -38,21 +38,17 @@ function Content({ hub, tracker, onClick }: StatusItemOptions): JSX.Element | nu
   const place = usePlaceInFront(hub, tracker);
   const me = useResource(hub.me);
   const leases = useResource(hub.leases);
-  if (!me.value) {
-    return null;
-  }
   const here = place?.value?.lease ?? null;
   const running = (leases.value ?? []).filter(({ state }) => state === "running");
   const next = running.sort((a, b) => a.ends_at.localeCompare(b.ends_at))[0] ?? null;
   const lease = here ?? next;
+  const now = useNow(hub.clock, !!lease);
+  if (!me.value) {
+    return null;
+  }
   const elsewhere = here || !lease ? null : PathExt.basename(lease.notebook_path ?? "");
   const shown = { lease, elsewhere, availableMicrocredits: me.value.balance.available_microcredits, onClick };
-  return lease ? <Ticking hub={hub} {...shown} /> : <StatusItem {...shown} now={0} />;
-}
-
-function Ticking(props: { hub: ComputeHub } & Omit<Parameters<typeof StatusItem>[0], "now">): JSX.Element {
-  const now = useNow(props.hub.clock);
-  return <StatusItem {...props} now={now} />;
+  return <StatusItem {...shown} now={now} />;
 }
 
 /** The place of the notebook in front, watched while it is there. */

@@ -71,20 +71,10 @@ function Content({ hub, moves, notebook, onClick }: SwitchButtonOptions): JSX.El
   const { kernelId, state, value: place } = notebook;
   const mine = kernelId ? moves.of(kernelId) : null;
   const moving = (mine?.phase === "moving" ? mine.value : null) ?? place?.switch ?? null;
+  const now = useNow(hub.clock, !!place?.lease && !moving);
   // Without our server part a notebook looks as it does without us.
   if (!kernelId || state?.error?.code === "missing") {
     return null;
   }
-  const button = { place, moving, onClick };
-  return place?.lease && !moving ? (
-    <Ticking hub={hub} {...button} />
-  ) : (
-    <SwitchButton {...button} now={hub.clock.now()} />
-  );
-}
-
-/** Once a second, only where something is counted. */
-function Ticking(props: { hub: ComputeHub } & Omit<Parameters<typeof SwitchButton>[0], "now">): JSX.Element {
-  const now = useNow(props.hub.clock);
-  return <SwitchButton {...props} now={now} />;
+  return <SwitchButton place={place} moving={moving} now={now} onClick={onClick} />;
 }
