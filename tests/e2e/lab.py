@@ -67,6 +67,8 @@ class Lab:
     environment: dict[str, str] = field(default_factory=dict)
     installed: bool = True
     """False is a server without ComputeHub, on the same folders."""
+    overrides: dict[str, Any] = field(default_factory=lambda: OVERRIDES)
+    """Settings of JupyterLab that are otherwise than its own."""
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
     mark: str = field(default_factory=lambda: secrets.token_hex(8))
@@ -102,7 +104,7 @@ class Lab:
             shutil.copytree(ROOT / "kernels" / "computehub-gpu", spec, dirs_exist_ok=True)
         else:
             shutil.rmtree(spec, ignore_errors=True)
-        (self.folder / "settings" / "overrides.json").write_text(json.dumps(OVERRIDES))
+        (self.folder / "settings" / "overrides.json").write_text(json.dumps(self.overrides))
         # A server that never had ComputeHub has no panel either.
         page = {"disabledExtensions": {} if self.installed else {"computehub": True}}
         (self.folder / "settings" / "page_config.json").write_text(json.dumps(page))
