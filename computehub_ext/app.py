@@ -15,6 +15,7 @@ from jupyter_core.paths import jupyter_data_dir, jupyter_runtime_dir
 from jupyter_server.extension.application import ExtensionApp
 from traitlets import Bool, Dict, Enum, Float, Int, List, TraitError, Unicode, default, validate
 
+from computehub_ext import __version__
 from computehub_ext.core.credits import MICROCREDITS_PER_CREDIT
 from computehub_ext.core.ratelimit import DEFAULT_RATE_LIMITS, RateLimits
 from computehub_ext.core.settings import Settings
@@ -166,6 +167,8 @@ class ComputeHub(ExtensionApp):
         who = identity.mode(self.serverapp.identity_provider, self.identity)
         self.plane = LazyPlane(lambda: self._open(who), log=self.log)
         self.settings["computehub_plane"] = self.plane
+        # The panel reads from the page that its server is there, so that elsewhere it asks nothing.
+        self.serverapp.web_app.settings.setdefault("page_config_data", {})["computehub"] = __version__
 
     def initialize_handlers(self) -> None:
         from computehub_ext import api

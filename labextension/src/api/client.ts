@@ -1,5 +1,7 @@
 import type { ServerConnection } from "@jupyterlab/services";
 
+import { ApiError } from "./errors";
+import type { RequestOptions } from "./request";
 import { addressOf, newKey, request } from "./request";
 import type {
   AnswerOf,
@@ -31,7 +33,11 @@ const id = encodeURIComponent;
  * Each method rejects with an `ApiError` and with nothing else.
  */
 export class ComputeHubClient {
-  constructor(readonly serverSettings: ServerConnection.ISettings) {}
+  constructor(
+    readonly serverSettings: ServerConnection.ISettings,
+    /** False where the page itself said that this server has no ComputeHub: then nothing is asked. */
+    private readonly isThere = true,
+  ) {}
 
   getMe(): Promise<Person> {
     return this.get("me");
@@ -39,7 +45,7 @@ export class ComputeHubClient {
 
   setAllowance(perDayMicrocredits: number): Promise<Person> {
     const body: BodyOf<"setAllowance"> = { per_day_microcredits: perDayMicrocredits };
-    return request(this.serverSettings, "me/allowance", { method: "PUT", body });
+    return this.ask("me/allowance", { method: "PUT", body });
   }
 
   listApprovals(): Promise<Page<Approval>> {
@@ -172,10 +178,16 @@ export class ComputeHubClient {
   }
 
   private get<Answer>(path: string, query: Record<string, string | number | undefined> = {}): Promise<Answer> {
-    return request(this.serverSettings, path, { query });
+    return this.ask(path, { query });
   }
 
   private post<Answer>(path: string, body?: unknown, key?: string): Promise<Answer> {
-    return request(this.serverSettings, path, { method: "POST", body, key });
+    return this.ask(path, { method: "POST", body, key });
+  }
+
+  private ask<Answer>(path: string, options: RequestOptions): Promise<Answer> {
+    return this.isThere
+      ? request(this.serverSettings, path, options)
+      : Promise.reject(new ApiError("missing", "This Jupyter server has no ComputeHub."));
   }
 }

@@ -27,8 +27,8 @@ export type ServerPart = "unknown" | "ready" | "missing" | "old" | "unreachable"
  * A view `use()`s what it shows and disposes that when it hides; nothing is fetched for nobody.
  */
 export class ComputeHub implements IDisposable {
-  constructor({ events, serverSettings }: Pick<ServiceManager.IManager, "events" | "serverSettings">) {
-    this.client = new ComputeHubClient(serverSettings);
+  constructor({ events, serverSettings }: Pick<ServiceManager.IManager, "events" | "serverSettings">, isThere = true) {
+    this.client = new ComputeHubClient(serverSettings, isThere);
     this.clock = new ServerClock();
     this.live = new Live(events);
     const { client } = this;

@@ -21,14 +21,20 @@ export class Remembered<State extends object> {
     return this._changed;
   }
 
+  /** What was saved is known, or that nothing was. */
+  get isLoaded(): boolean {
+    return this._isLoaded;
+  }
+
   /** Take up what was saved. What a person has set meanwhile stays. */
   async load(): Promise<void> {
     const before = this._state;
     const saved = await this.store?.fetch(this.key).catch(() => undefined);
     if (saved && typeof saved === "object" && this._state === before) {
       this._state = { ...before, ...(saved as Partial<State>) };
-      this._changed.emit(this._state);
     }
+    this._isLoaded = true;
+    this._changed.emit(this._state);
   }
 
   set(part: Partial<State>): void {
@@ -39,5 +45,6 @@ export class Remembered<State extends object> {
   }
 
   private _changed = new Signal<this, State>(this);
+  private _isLoaded = false;
   private _state: State;
 }

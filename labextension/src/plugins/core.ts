@@ -1,5 +1,7 @@
 import type { JupyterFrontEnd, JupyterFrontEndPlugin } from "@jupyterlab/application";
 
+import { PageConfig } from "@jupyterlab/coreutils";
+
 import { ComputeHub } from "../models/hub";
 import { IComputeHub } from "../tokens";
 
@@ -9,5 +11,7 @@ export const core: JupyterFrontEndPlugin<ComputeHub> = {
   description: "The connection to ComputeHub's control plane.",
   autoStart: true,
   provides: IComputeHub,
-  activate: (app: JupyterFrontEnd): ComputeHub => new ComputeHub(app.serviceManager),
+  activate: (app: JupyterFrontEnd): ComputeHub =>
+    // The server part writes its version into the page. Asking a server that has none would only fill the console.
+    new ComputeHub(app.serviceManager, PageConfig.getOption("computehub") !== ""),
 };

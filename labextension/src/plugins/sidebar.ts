@@ -46,6 +46,11 @@ export const sidebar: JupyterFrontEndPlugin<void> = {
     );
     shell.add(widget, "right", { rank: 900, type: "Sidebar" });
     restorer?.add(widget, widget.id);
+    commands.commandExecuted.connect((_, { id }) => {
+      if (id === CommandIDs.startTour) {
+        remembered.set({ isTourOffered: false });
+      }
+    });
 
     commands.addCommand(CommandIDs.showPanel, {
       label: words.trans.__("Show GPUs and Credits"),

@@ -4,6 +4,8 @@ import type { Message } from "@lumino/messaging";
 import { BalanceView } from "../components/balance";
 import { AllowanceView } from "../components/allowance";
 import { ErrorNote } from "../components/parts";
+import { ServerPartNote } from "../components/serverPart";
+import { TourNote } from "../components/tour";
 import type { Words } from "../components/words";
 import { WordsContext } from "../components/words";
 import { CommandIDs } from "../commands";
@@ -64,27 +66,34 @@ export class Sidebar extends ReactWidget {
 }
 
 function SidebarContent({ parts, words: { trans } }: { parts: SidebarParts; words: Words }): JSX.Element {
-  const { hub } = parts;
+  const { commands, hub, remembered } = parts;
   const me = useResource(hub.me);
-  useSignal(parts.remembered.changed);
+  useSignal(remembered.changed);
   useSignal(hub.serverPartChanged);
   const retry = () => void hub.me.refresh();
-  if (me.error && !me.value) {
+  const { serverPart } = hub;
+  if (serverPart === "missing" || serverPart === "old" || (me.error && !me.value)) {
     return (
       <div className="ch-Sidebar-alone">
-        <ErrorNote error={me.error} onRetry={retry} />
+        <ServerPartNote part={serverPart} error={me.error} version={me.value?.server_version} onRetry={retry} />
       </div>
     );
   }
   return (
     <>
       {me.error && <ErrorNote error={me.error} onRetry={retry} />}
+      {remembered.isLoaded && remembered.state.isTourOffered && commands.hasCommand(CommandIDs.startTour) && (
+        <TourNote
+          onStart={() => void commands.execute(CommandIDs.startTour)}
+          onDecline={() => remembered.set({ isTourOffered: false })}
+        />
+      )}
       <ApprovalsPart parts={parts} />
       <Part parts={parts} name="balance" title={trans.__("Credits")} state={me} onRetry={retry} lines={4}>
         {(person) => (
           <>
             <BalanceView person={person} />
-            <AllowanceView person={person} onChange={() => void parts.commands.execute(CommandIDs.setAllowance)} />
+            <AllowanceView person={person} onChange={() => void commands.execute(CommandIDs.setAllowance)} />
           </>
         )}
       </Part>

@@ -31,11 +31,13 @@ export type PartName = "approvals" | "balance" | "leases" | "offers" | "bookings
 export interface SidebarState extends OfferFilter {
   folded: Partial<Record<PartName | "charts", boolean>>;
   grouping: Grouping;
+  isTourOffered: boolean;
 }
 
 export const SIDEBAR_STATE: SidebarState = {
   folded: { history: true, charts: true },
   grouping: "lease",
+  isTourOffered: true,
   order: "price",
   text: "",
 };
@@ -65,16 +67,21 @@ export function Part<Value>(props: {
   const { children, lines, name, onRetry, parts, state, title } = props;
   const { remembered } = parts;
   const { folded } = remembered.state;
-  const isTold = parts.hub.me.state.error !== null && state.error !== null && state.value !== undefined;
+  const { trans } = useWords();
+  const isTold = parts.hub.me.state.error !== null && state.error !== null;
   return (
     <Section
       title={title}
       isOpen={!folded[name]}
       onToggle={(isOpen) => remembered.set({ folded: { ...folded, [name]: !isOpen } })}
     >
-      <Loaded state={isTold ? { ...state, error: null } : state} onRetry={onRetry} lines={lines}>
-        {children}
-      </Loaded>
+      {isTold && state.value === undefined ? (
+        <EmptyNote>{trans.__("Not known before the server answers again.")}</EmptyNote>
+      ) : (
+        <Loaded state={isTold ? { ...state, error: null } : state} onRetry={onRetry} lines={lines}>
+          {children}
+        </Loaded>
+      )}
     </Section>
   );
 }
