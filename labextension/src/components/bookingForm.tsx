@@ -216,15 +216,15 @@ function RepeatFields(props: Omit<BookingFieldsProps, "error"> & { error: string
         )}
       </Field>
       {form.repeat !== "none" && (
-        <FieldGroup legend={trans.__("Until")} error={error}>
+        <FieldGroup legend={trans.__("Ends")} error={error}>
           <select
             className="jp-mod-styled"
             aria-label={trans.__("How it ends")}
             value={form.ends}
             onChange={(event) => onChange({ ends: event.target.value as BookingForm["ends"] })}
           >
-            <option value="after">{trans.__("so many times")}</option>
-            <option value="on">{trans.__("the last day")}</option>
+            <option value="after">{trans.__("after so many times")}</option>
+            <option value="on">{trans.__("on a day")}</option>
           </select>
           {form.ends === "after" ? (
             <input

@@ -33,7 +33,7 @@ export function CalendarBar(props: CalendarBarProps): JSX.Element {
     ["list", trans.__("List")],
   ];
   return (
-    <header className="ch-CalendarBar">
+    <div className="ch-CalendarBar">
       <Button label={trans.__("New booking")} icon={addIcon} kind="accept" onClick={onBook} />
       {!isList && (
         <div className="ch-CalendarBar-group" role="group" aria-label={trans.__("Go to")}>
@@ -82,7 +82,7 @@ export function CalendarBar(props: CalendarBarProps): JSX.Element {
         <downloadIcon.react tag="span" aria-hidden="true" />
         {trans.__("For other calendars")}
       </a>
-    </header>
+    </div>
   );
 }
 

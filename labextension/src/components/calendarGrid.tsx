@@ -35,6 +35,7 @@ export default function CalendarGrid(props: CalendarGridProps): JSX.Element {
   const words = useWords();
   const host = useRef<HTMLDivElement>(null);
   const calendar = useRef<Calendar | null>(null);
+  const drawn = useRef("");
   const latest = useRef(props);
   latest.current = props;
   const { view, day, firstWeekday, bookings, moving, free, pools } = props;
@@ -42,6 +43,7 @@ export default function CalendarGrid(props: CalendarGridProps): JSX.Element {
   useEffect(() => {
     const made = new Calendar(host.current!, optionsOf(latest, words));
     calendar.current = made;
+    drawn.current = "";
     made.render();
     // The panel's width changes without the window's.
     const sizes = new ResizeObserver(() => made.updateSize());
@@ -61,10 +63,16 @@ export default function CalendarGrid(props: CalendarGridProps): JSX.Element {
   }, [words, view, day, firstWeekday]);
 
   useEffect(() => {
-    calendar.current?.setOption("events", [
+    const events = [
       ...free.map((run) => freeEvent(run, pools, latest.current.now(), words)),
       ...bookings.map((booking) => bookingEvent(booking, moving.get(booking.id), latest.current.now())),
-    ]);
+    ];
+    // Most looks at the server bring nothing new, and to draw hundreds of bookings again takes a while.
+    const drawing = JSON.stringify(events);
+    if (drawing !== drawn.current) {
+      drawn.current = drawing;
+      calendar.current?.setOption("events", events);
+    }
     if (host.current) {
       nameBookings(host.current, bookings, words);
     }
@@ -144,7 +152,13 @@ function optionsOf(latest: { readonly current: CalendarGridProps }, words: Words
     },
     eventContent: (shown) => (shown.event.display === "background" ? freeContent(shown) : bookingContent(shown, words)),
     eventDidMount: (mounted) => mount(mounted, find(mounted.event), words),
+    // The library nests tables in the cells of a grid, where no row finds its grid. Days are groups by name instead.
+    dayHeaderDidMount: ({ el }) => el.setAttribute("role", "presentation"),
+    dayCellDidMount: ({ el }) => el.setAttribute("role", "group"),
     viewDidMount: ({ el }) => {
+      for (const part of el.querySelectorAll("[role=grid], [role=row], [role=rowgroup]")) {
+        part.setAttribute("role", "presentation");
+      }
       for (const scroller of el.querySelectorAll<HTMLElement>(".fc-scroller-liquid-absolute")) {
         // What scrolls must scroll by keyboard as well.
         scroller.tabIndex = 0;
@@ -203,9 +217,9 @@ function freeEvent(run: FreeRun, pools: CalendarGridProps["pools"], now: number,
 
 function freeContent({ event }: EventContentArg): { domNodes: Node[] } {
   const { name, said } = event.extendedProps as { name: string; said: string };
-  return {
-    domNodes: [line("ch-Free-name", name), line("ch-Free-said", said)].filter(({ textContent }) => textContent),
-  };
+  const words = line("ch-Free-words", "");
+  words.append(line("ch-Free-name", name), line("ch-Free-said", said));
+  return { domNodes: [words] };
 }
 
 function bookingContent({ event, isMirror, timeText }: EventContentArg, words: Words): { domNodes: Node[] } {

@@ -3,7 +3,7 @@ import type { IDisposable } from "@lumino/disposable";
 import type { Message } from "@lumino/messaging";
 import type { ISignal } from "@lumino/signaling";
 import { Signal } from "@lumino/signaling";
-import { useEffect, useMemo, useState } from "react";
+import { useEffect, useMemo, useRef, useState } from "react";
 
 import { asApiError } from "../api/errors";
 import { newKey } from "../api/request";
@@ -20,6 +20,7 @@ import type { CalendarChoice } from "../models/calendar";
 import { CalendarModel } from "../models/calendar";
 import type { ComputeHub } from "../models/hub";
 import type { Preferences } from "../models/preferences";
+import { momentsOf } from "../models/zoned";
 import { useResource, useSignal } from "./hooks";
 import { useLazy } from "./lazy";
 
@@ -35,6 +36,7 @@ export interface CalendarOptions {
   choice?: Partial<CalendarChoice>;
 }
 
+const MORNING = "09:00";
 const WEEKDAYS = { sunday: 0, monday: 1, saturday: 6 } as const;
 
 /** The calendar of the main area: week, day or list. It asks the server only while it is seen. */
@@ -104,13 +106,25 @@ export class CalendarWidget extends ReactWidget {
   private use: IDisposable | null = null;
 }
 
-function CalendarPage({ hub, model, openForm }: CalendarOptions & { model: CalendarModel }): JSX.Element {
+function CalendarPage({ hub, model, openForm: open }: CalendarOptions & { model: CalendarModel }): JSX.Element {
+  const page = useRef<HTMLDivElement>(null);
+  // Where the form was opened from may be gone with the booking that it cancelled; the focus must not be.
+  const openForm: OpenForm = async (form) => {
+    const outcome = await open(form);
+    await Promise.all([outcome && model.bookings.refresh(), outcome && model.free.refresh()]);
+    requestAnimationFrame(() => {
+      if (document.activeElement === document.body) {
+        page.current?.querySelector("button")?.focus();
+      }
+    });
+    return outcome;
+  };
   useSignal(model.changed);
   useSignal(hub.offers.changed);
   const { choice } = model;
   const offers = hub.offers.state;
   return (
-    <div className="ch-Calendar-page">
+    <div ref={page} className="ch-Calendar-page">
       <CalendarBar
         choice={choice}
         days={model.days}
@@ -119,7 +133,7 @@ function CalendarPage({ hub, model, openForm }: CalendarOptions & { model: Calen
         onChoose={(chosen) => model.choose(chosen)}
         onTurn={(pages) => model.turn(pages)}
         onToday={() => model.today()}
-        onBook={() => void openForm({ start: startOn(model, hub) }).then((done) => done && model.invalidate())}
+        onBook={() => void openForm({ start: startOn(model, hub) })}
       />
       {choice.view === "list" ? (
         <ListPart hub={hub} model={model} openForm={openForm} />
@@ -144,10 +158,19 @@ function CalendarPage({ hub, model, openForm }: CalendarOptions & { model: Calen
 
 type PartProps = Pick<CalendarOptions, "hub" | "openForm"> & { model: CalendarModel };
 
-/** A day that is looked at and not yet over is where a new booking is most likely meant. */
+/** A new booking is most likely meant for the pool and the day that are looked at. */
 function startOn(model: CalendarModel, hub: ComputeHub): FormStart {
+  const { view, day } = model.choice;
+  if (view === "list") {
+    return {};
+  }
   const chosen = hub.offers.value?.find(({ pool_id }) => pool_id === model.pools[0]);
-  return chosen && model.choice.view !== "list" ? { model: chosen.model } : {};
+  const first = view === "day" ? day : model.days.first;
+  const morning = momentsOf({ date: first, time: MORNING }, model.zone)[0] ?? 0;
+  return {
+    ...(chosen && { model: chosen.model }),
+    ...(morning > hub.clock.now() && { starts_at: new Date(morning).toISOString() }),
+  };
 }
 
 const loadGrid = () => import("../components/calendarGrid");
@@ -173,25 +196,19 @@ function GridPart({ hub, model, openForm }: PartProps): JSX.Element {
   const move = async (booking: Booking, span: Span) => {
     setMoving((map) => new Map(map).set(booking.id, span));
     const duration_seconds = (Date.parse(span.ends_at) - Date.parse(span.starts_at)) / 1000;
-    const done = await openForm({ booking, start: { starts_at: span.starts_at, duration_seconds } });
-    if (done) {
-      await model.bookings.refresh();
-      model.invalidate();
-    }
+    await openForm({ booking, start: { starts_at: span.starts_at, duration_seconds } });
     setMoving((map) => new Map([...map].filter(([id]) => id !== booking.id)));
   };
   const draw = async (startsAt: number, endsAt: number | null, poolId: string | null) => {
+    if (endsAt === null && startsAt < hub.clock.now() - SLOT_MS) {
+      return; // A click on what is past.
+    }
     const start: FormStart = { starts_at: new Date(Math.max(startsAt, soon(hub.clock.now()))).toISOString() };
     if (endsAt !== null) {
       start.duration_seconds = (endsAt - Date.parse(start.starts_at!)) / 1000;
     }
     start.model = offers?.find(({ pool_id }) => pool_id === (poolId ?? model.pools[0]))?.model;
-    if (endsAt === null && startsAt < hub.clock.now()) {
-      return;
-    }
-    if (await openForm({ start })) {
-      model.invalidate();
-    }
+    await openForm({ start });
   };
   return (
     <>
@@ -209,7 +226,7 @@ function GridPart({ hub, model, openForm }: PartProps): JSX.Element {
           now={() => hub.clock.now()}
           onDraw={(...drawn) => void draw(...drawn)}
           onMove={(booking, span) => void move(booking, span)}
-          onOpen={(booking) => void openForm({ booking }).then((done) => done && model.invalidate())}
+          onOpen={(booking) => void openForm({ booking })}
         />
       ) : (
         !grid.error && <Skeleton lines={12} label={trans.__("Loading the calendar")} />
@@ -218,6 +235,8 @@ function GridPart({ hub, model, openForm }: PartProps): JSX.Element {
   );
 }
 
+/** A click names a slot; in the one that is passing it means now. */
+const SLOT_MS = 30 * 60_000;
 const NONE: Booking[] = [];
 const NO_RUNS: never[] = [];
 const soon = (now: number) => Math.ceil(now / 60_000) * 60_000;
@@ -254,7 +273,7 @@ function ListPart({ hub, model, openForm }: PartProps): JSX.Element {
           bookings={items}
           isCut={isCut}
           busy={busy}
-          onOpen={(booking) => void openForm({ booking }).then((done) => done && model.invalidate())}
+          onOpen={(booking) => void openForm({ booking })}
           onCancel={(booking) => void cancel(booking)}
         />
       )}
