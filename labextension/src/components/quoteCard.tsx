@@ -86,7 +86,7 @@ function Price({ quote, skipTaken, availableMicrocredits }: QuoteCardProps & { q
           {trans.__("You have %1 to spend; %2 are missing.", formats.credits(left + cost), formats.credits(-left))}
         </p>
       )}
-      {left !== null && left >= 0 && cost > 0 && (
+      {isFree && left !== null && left >= 0 && cost > 0 && (
         <p>{trans.__("It is put on hold; %1 stay for you to spend.", formats.credits(left))}</p>
       )}
     </>

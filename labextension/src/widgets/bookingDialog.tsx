@@ -14,6 +14,7 @@ import { startFields } from "../models/bookingForm";
 import type { ComputeHub } from "../models/hub";
 import type { Preferences } from "../models/preferences";
 import { useResource, useSignal } from "./hooks";
+import { PlainRenderer } from "./plainRenderer";
 
 export interface BookingDialogOptions {
   hub: ComputeHub;
@@ -202,6 +203,7 @@ class BookingDialog extends Dialog<unknown> {
         Dialog.okButton({ label: options.booking ? trans.__("Move") : trans.__("Book") }),
       ],
       focusNodeSelector: "select:enabled, input:enabled",
+      renderer: new PlainRenderer(),
     });
     this.addClass("ch-BookingDialog");
     form.onDesk = (desk) => this.follow(desk);

@@ -6,6 +6,7 @@ import type { ApiError } from "../api/errors";
 import { asApiError } from "../api/errors";
 import type { Words } from "../components/words";
 import { WordsContext } from "../components/words";
+import { PlainRenderer } from "./plainRenderer";
 
 export interface FormOptions<Value> {
   title: string;
@@ -71,6 +72,7 @@ class FormDialog<Value> extends Dialog<unknown> {
         isGrave ? Dialog.warnButton({ label: accept }) : Dialog.okButton({ label: accept }),
       ],
       focusNodeSelector: focus,
+      renderer: new PlainRenderer(),
     });
     this.addClass("ch-Dialog");
   }
