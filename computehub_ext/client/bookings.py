@@ -192,7 +192,7 @@ class BookingCalls(Edge):
             span = self._span(starts_at, when, time_zone, duration_seconds, now)
             if actor.via is Via.KERNEL:
                 quote = bookings.quote(unit, self._calendar, model=model, count=count, span=span, now=now)
-                purpose = f"a booking of {count} × {called(quote.pool)} from {views.moment(span.start_at)}"
+                purpose = f"a booking of {count} × {called(quote.pool)} from {span.start_at:%a %d %b %Y, %H:%M} UTC"
                 outcome = spend(unit, person, quote.amount_microcredits, purpose, notebook_path, now)
                 if isinstance(outcome, ApprovalWanted):
                     return outcome
