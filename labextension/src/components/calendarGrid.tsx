@@ -57,7 +57,9 @@ export default function CalendarGrid(props: CalendarGridProps): JSX.Element {
 
   useEffect(() => {
     calendar.current?.batchRendering(() => {
-      calendar.current?.setOption("firstDay", firstWeekday);
+      if (calendar.current?.getOption("firstDay") !== firstWeekday) {
+        calendar.current?.setOption("firstDay", firstWeekday);
+      }
       calendar.current?.changeView(VIEWS[view], day);
     });
   }, [words, view, day, firstWeekday]);
@@ -78,7 +80,11 @@ export default function CalendarGrid(props: CalendarGridProps): JSX.Element {
     }
   }, [words, bookings, moving, free, pools]);
 
-  return <div ref={host} className="ch-CalendarGrid" />;
+  return (
+    <div className={`ch-CalendarGrid ch-mod-${view}`}>
+      <div ref={host} />
+    </div>
+  );
 }
 
 const VIEWS = { week: "timeGridWeek", day: "timeGridDay" } as const;

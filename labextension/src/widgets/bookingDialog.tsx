@@ -122,6 +122,7 @@ function BookingPage({ hub, desk, ...rest }: PageProps & { desk: BookingDesk | n
 
 function BookingDeskView(props: PageProps & { desk: BookingDesk }): JSX.Element {
   const { hub, desk, booking, notebooks = [], onShown } = props;
+  const { trans } = useWords();
   useEffect(onShown, [onShown]);
   useSignal(desk.changed);
   const me = useResource(hub.me);
@@ -160,6 +161,10 @@ function BookingDeskView(props: PageProps & { desk: BookingDesk }): JSX.Element 
         onRetry={() => void desk.askPrice()}
       />
       {refusal && !isAtField(refusal.field) && <ErrorNote error={refusal} />}
+      <p className="ch-BookingDialog-sending" role="status">
+        {isSending && trans.__("One moment…")}
+        {refusal?.isTransient && trans.__("Whether it was done is not known. Try again: nothing is done twice.")}
+      </p>
       {booking && <CancelButtons desk={desk} booking={booking} isBusy={isSending} />}
     </form>
   );
