@@ -65,9 +65,10 @@ class RateLimits:
     def _prepared(self, route_class: str) -> tuple[Any, Any]:
         if self._strategy is None:  # imported at the first request: 0.2 s that a server's start need not wait for
             from limits import parse
-            from limits.storage import MemoryStorage
             from limits.strategies import MovingWindowRateLimiter
 
+            from computehub_ext.core.window import QuietStorage
+
             self._items = {name: parse(text) for name, text in self._by_class.items()}
-            self._strategy = MovingWindowRateLimiter(MemoryStorage())
+            self._strategy = MovingWindowRateLimiter(QuietStorage())
         return self._strategy, self._items[route_class]
