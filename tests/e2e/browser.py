@@ -47,7 +47,7 @@ class Tab:
 
     def __post_init__(self) -> None:
         self.page.on("console", self._on_console)
-        self.page.on("pageerror", lambda error: self._note(f"uncaught: {error}"))
+        self.page.on("pageerror", lambda error: self._note(f"uncaught: {error}", error.stack or ""))
 
     def _on_console(self, message: ConsoleMessage) -> None:
         if message.type == "error":
