@@ -89,8 +89,10 @@ function Carried({ draft, answer }: Pick<MovePreviewProps, "draft"> & { answer: 
   } else {
     const count = preview.carried?.length ?? 0;
     const size = formats.bytes(preview.total_bytes ?? 0);
-    said = trans._n("%1 name, %2", "%1 names, %2", count, size);
-    if (preview.seconds) {
+    said = count
+      ? trans._n("%1 name, %2", "%1 names, %2", count, size)
+      : trans.__("Nothing: the notebook holds no variables.");
+    if (count && preview.seconds) {
       said = trans.__("%1, in about %2", said, formats.duration(Math.max(1, preview.seconds)));
     }
   }

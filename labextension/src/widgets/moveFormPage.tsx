@@ -9,7 +9,6 @@ import type { ComputeHub } from "../models/hub";
 import type { MoveDraft } from "../models/moveDraft";
 import { modelsOf, wishOf } from "../models/moveDraft";
 import type { Move, Moves } from "../models/moves";
-import type { PreviewAnswer } from "../models/previewer";
 import { Previewer } from "../models/previewer";
 import { useResource, useSignal } from "./hooks";
 
@@ -58,7 +57,7 @@ export function MoveFormPage(props: MoveFormPageProps): JSX.Element {
   });
 
   const { answer, error, isAsking } = previewer;
-  const why = hindrance(trans, draft, answer, isAsking, place);
+  const why = hindrance(trans, draft, previewer, place);
   const isWaiting = move?.phase === "asking";
   const refusal = move?.phase === "refused" ? move.error : null;
   const field = answer && fieldOf(answer);
@@ -123,14 +122,13 @@ export function MoveFormPage(props: MoveFormPageProps): JSX.Element {
 function hindrance(
   trans: ReturnType<typeof useWords>["trans"],
   draft: MoveDraft,
-  answer: PreviewAnswer | null,
-  isAsking: boolean,
+  { answer, error, isAsking }: Pick<Previewer, "answer" | "error" | "isAsking">,
   place: KernelPlace | null,
 ): string | null {
   if (place && !place.may.move && place.may.why) {
     return place.may.why;
   }
-  if (isAsking) {
+  if (isAsking || (!answer && !error)) {
     return trans.__("Asking what the move costs…");
   }
   if (!answer) {
