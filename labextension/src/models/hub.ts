@@ -4,6 +4,7 @@ import type { ISignal } from "@lumino/signaling";
 import { Signal } from "@lumino/signaling";
 
 import { ComputeHubClient } from "../api/client";
+import type { ApiError } from "../api/errors";
 import type { Approval, Booking, Lease, Offer, Person } from "../api/types";
 import { ServerClock } from "./clock";
 import type { Hint } from "./live";
@@ -47,6 +48,9 @@ export class ComputeHub implements IDisposable {
     this.live.hint.connect(this.follow, this);
     this.live.gap.connect(() => this.look());
     this.me.changed.connect(this.judge, this);
+    for (const part of [this.offers, this.leases, this.bookings, this.approvals] as Resource<unknown>[]) {
+      part.changed.connect((_, { error }) => this.doubt(error));
+    }
   }
 
   readonly client: ComputeHubClient;
@@ -152,6 +156,14 @@ export class ComputeHub implements IDisposable {
     this.places.look();
   }
 
+  /** A part has no answer: whether the server has any is asked at once, and told in one place instead of in each. */
+  private doubt(error: ApiError | null): void {
+    const { error: known, isFetching, value } = this.me.state;
+    if (error?.isTransient && value && !known && !isFetching) {
+      this.me.invalidate();
+    }
+  }
+
   private judge(): void {
     const { value, error } = this.me.state;
     let part: ServerPart = this._serverPart;
@@ -163,8 +175,13 @@ export class ComputeHub implements IDisposable {
       part = value.limits === undefined ? "old" : "ready";
     }
     if (part !== this._serverPart) {
+      const isBack = this._serverPart === "unreachable" && part === "ready";
       this._serverPart = part;
       this._serverPartChanged.emit(part);
+      if (isBack) {
+        // All that failed meanwhile is asked for again, or each part would wait for its own next try.
+        this.look();
+      }
     }
   }
 
