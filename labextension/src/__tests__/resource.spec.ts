@@ -77,4 +77,39 @@ describe("Resource", () => {
     use.dispose();
     resource.dispose();
   });
+
+  it("tries again by itself, later each time, while somebody looks; and not what was refused for good", async () => {
+    jest.useFakeTimers();
+    let error: ApiError | null = new ApiError("unreachable", "gone");
+    const fetch = jest.fn(async () => {
+      if (error) {
+        throw error;
+      }
+      return 1;
+    });
+    const resource = new Resource(fetch, { name: "test", intervalMs: 1e7 });
+    const use = resource.use();
+    await jest.advanceTimersByTimeAsync(3900);
+    expect(fetch).toHaveBeenCalledTimes(1);
+    await jest.advanceTimersByTimeAsync(1200);
+    expect(fetch).toHaveBeenCalledTimes(2);
+    await jest.advanceTimersByTimeAsync(7000);
+    expect(fetch).toHaveBeenCalledTimes(2);
+    error = new ApiError("busy", "Too often.", 429, {}, 30);
+    await jest.advanceTimersByTimeAsync(4000);
+    expect(fetch).toHaveBeenCalledTimes(3);
+    await jest.advanceTimersByTimeAsync(25_000);
+    expect(fetch).toHaveBeenCalledTimes(3);
+    error = new ApiError("forbidden", "No.", 403);
+    await jest.advanceTimersByTimeAsync(12_000);
+    expect(fetch).toHaveBeenCalledTimes(4);
+    await jest.advanceTimersByTimeAsync(300_000);
+    expect(fetch).toHaveBeenCalledTimes(4);
+    error = null;
+    await resource.refresh();
+    expect(resource.state).toMatchObject({ value: 1, error: null });
+    use.dispose();
+    resource.dispose();
+    jest.useRealTimers();
+  });
 });

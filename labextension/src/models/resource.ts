@@ -9,6 +9,9 @@ import { asApiError } from "../api/errors";
 
 const INTERVAL_MS = 60_000;
 const LONGEST_MS = 10 * 60_000;
+/** A server restarts within seconds: what may work in a moment is tried again so soon at first, and at last. */
+const AGAIN_FIRST_MS = 4000;
+const AGAIN_LAST_MS = 60_000;
 
 /** What a view shows of a resource: its value, the last failure, or both (an old value beside a new failure). */
 export interface ResourceState<Value> {
@@ -98,9 +101,9 @@ export class Resource<Value> implements IDisposable {
     this.show({ ...this._state, value, error: null, fetchedAt: Date.now() });
   }
 
-  /** The tab is seen again, or the network is back. */
+  /** The tab is seen again, the network is back, or it is time to try again. */
   look(): void {
-    if (this.users > 0 && (this.isStale || this._state.error)) {
+    if (this.users > 0 && !document.hidden && (this.isStale || this._state.error)) {
       void this.refresh();
     }
   }
@@ -110,6 +113,7 @@ export class Resource<Value> implements IDisposable {
       return;
     }
     this._isDisposed = true;
+    window.clearTimeout(this.again);
     this.poll.dispose();
     Signal.clearData(this);
   }
@@ -121,11 +125,25 @@ export class Resource<Value> implements IDisposable {
       this.show({ ...this._state, isFetching: true });
       try {
         const value = await this.fetchValue();
+        this.failures = 0;
         this.show({ value, error: null, isFetching: false, fetchedAt: Date.now() });
       } catch (reason) {
         this.isStale = true;
-        this.show({ ...this._state, error: asApiError(reason), isFetching: false });
+        const error = asApiError(reason);
+        this.tryAgain(error);
+        this.show({ ...this._state, error, isFetching: false });
       }
+    }
+  }
+
+  /** Well before the next look, later each time, and not with everybody else at one moment. */
+  private tryAgain({ isTransient, retryAfterSeconds }: ApiError): void {
+    window.clearTimeout(this.again);
+    if (isTransient && !this._isDisposed) {
+      const wait = Math.min(AGAIN_LAST_MS, AGAIN_FIRST_MS * 2 ** this.failures);
+      const least = 1000 * (retryAfterSeconds ?? 0);
+      this.failures += 1;
+      this.again = window.setTimeout(() => this.look(), Math.max(wait, least) * (1 + Math.random() / 4));
     }
   }
 
@@ -148,6 +166,8 @@ export class Resource<Value> implements IDisposable {
   private _changed = new Signal<this, ResourceState<Value>>(this);
   private _isDisposed = false;
   private _state: ResourceState<Value> = { value: undefined, error: null, isFetching: false, fetchedAt: 0 };
+  private again = 0;
+  private failures = 0;
   private isStale = false;
   private isWanted = false;
   private running: Promise<void> | null = null;
