@@ -8,10 +8,10 @@ RUN := .venv/bin/python
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench soak mutants docs lock clean
+.PHONY: help demo test lint format bench soak mutants docs translations lock clean
 
 help: ## Print this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: ## Set everything up and open JupyterLab on the demo notebook (PORT=8888, NO_BROWSER=1)
 	@$(PYTHON) scripts/setup.py demo
@@ -38,6 +38,9 @@ mutants: .venv/test ## Show that each safety test fails once with its guard remo
 
 docs: .venv/test ## Write docs/reference/ anew from the code
 	@$(RUN) scripts/reference.py
+
+translations: .venv/test ## Bring the panel's catalogues up to its words, and say what is not translated
+	@$(RUN) scripts/translations.py $(ARGS)
 
 lock: .venv/test ## Bring requirements/*.txt up to pyproject.toml (ARGS=--upgrade for newer versions)
 	@$(RUN) scripts/lock.py $(ARGS)
