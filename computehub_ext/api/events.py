@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -56,15 +57,23 @@ class Events:
     def follow(self, listen: Callable[[Callable[[Any], None]], None]) -> None:
         """Tell what ``listen`` hears from now on. Call on the event loop; the listener may be called in any thread."""
         loop = asyncio.get_running_loop()
+        lock = threading.Lock()
+        waiting: list[Happening] = []
 
         def hear(event: Happening) -> None:
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(self._tell, event)
+            with lock:
+                waiting.append(event)
+                first = len(waiting) == 1
+            if first and not loop.is_closed():  # one wake-up for all that come until the loop has time
+                loop.call_soon_threadsafe(tell_all)
+
+        def tell_all() -> None:
+            with lock:
+                events, waiting[:] = waiting[:], []
+            for event in events:
+                self.tell(event.kind, occurred_at=event.occurred_at, **event.payload)
 
         listen(hear)
-
-    def _tell(self, event: Happening) -> None:
-        self.tell(event.kind, occurred_at=event.occurred_at, **event.payload)
 
     def tell(self, kind: str, **named: Any) -> None:
         """As ``emit``; a hint that can't be given is logged, and stops nothing."""

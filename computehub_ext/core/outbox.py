@@ -29,6 +29,8 @@ LOOK_SECONDS = 1.0
 """How often the deliverer looks for events that another process (``computehub grant``) committed."""
 PAUSE_SECONDS = 0.05
 """From one delivery to the next: each marks its events with a commit of its own, which busy writers would wait for."""
+BUSY_EVENTS, BUSY_PAUSE_SECONDS = 10, 0.25
+"""After a delivery of so many events the pause is longer, or one commit in five would be for the marks."""
 
 _log = logging.getLogger(__name__)
 
@@ -133,10 +135,11 @@ class Deliverer:
 
     def _run(self) -> None:
         while not self._closing.is_set():
+            told = 0
             try:
-                self.deliver()
+                told = self.deliver()
             except Exception:
                 _log.exception("Events could not be delivered; they wait for the next round")
-            self._closing.wait(PAUSE_SECONDS)
+            self._closing.wait(PAUSE_SECONDS if told < BUSY_EVENTS else BUSY_PAUSE_SECONDS)
             self._news.wait(LOOK_SECONDS)
             self._news.clear()
