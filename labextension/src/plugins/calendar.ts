@@ -1,5 +1,5 @@
 import type { JupyterFrontEnd, JupyterFrontEndPlugin } from "@jupyterlab/application";
-import { ILayoutRestorer } from "@jupyterlab/application";
+import { ILabShell, ILayoutRestorer } from "@jupyterlab/application";
 import { MainAreaWidget, WidgetTracker } from "@jupyterlab/apputils";
 import { INotebookTracker } from "@jupyterlab/notebook";
 import { ITranslator } from "@jupyterlab/translation";
@@ -20,12 +20,13 @@ export const calendar: JupyterFrontEndPlugin<void> = {
   description: "The calendar of GPUs, and the form that books them.",
   autoStart: true,
   requires: [IComputeHub, IPreferences, ITranslator],
-  optional: [ILayoutRestorer, INotebookTracker],
+  optional: [ILabShell, ILayoutRestorer, INotebookTracker],
   activate: (
     app: JupyterFrontEnd,
     hub: ComputeHub,
     preferences: Preferences,
     translator: ITranslator,
+    labShell: ILabShell | null,
     restorer: ILayoutRestorer | null,
     notebooks: INotebookTracker | null,
   ) => {
@@ -49,14 +50,16 @@ export const calendar: JupyterFrontEndPlugin<void> = {
         if (shown) {
           shown.content.model.choose(choice);
         } else {
-          const content = new CalendarWidget({ hub, words, preferences, openForm, choice });
+          // Notebook 7 has room for one thing in its main area, the notebook. Beside it there is room for a day.
+          const seen = labShell ? choice : { view: "day" as const, ...choice };
+          const content = new CalendarWidget({ hub, words, preferences, openForm, choice: seen });
           shown = new MainAreaWidget({ content });
           shown.id = "computehub-calendar";
           const { model } = content;
           const remember = shown;
           model.changed.connect(() => void tracker.save(remember));
           void tracker.add(shown);
-          app.shell.add(shown, "main", { type: "Calendar" });
+          app.shell.add(shown, labShell ? "main" : "right", { type: "Calendar" });
         }
         app.shell.activateById(shown.id);
         return shown;
