@@ -119,7 +119,7 @@ function ModelWords({ offer }: { offer: Offer }): JSX.Element {
       <span className="ch-ModelRow-model">
         {offer.model} {offer.simulated && <SimulatedBadge />}
       </span>
-      <span>{formats.bytes(offer.memory_mib * 1024 * 1024)}</span>
+      <span>{formats.memory(offer.memory_mib)}</span>
       <span>{formats.rate(offer.rate_microcredits_per_hour)}</span>
       <span className={offer.free_now > 0 ? "ch-mod-free" : "ch-mod-taken"}>{free}</span>
     </>
