@@ -127,8 +127,8 @@ def _holders(text: str) -> list[str]:
 
 def as_json(catalog: Catalog) -> str:
     """The catalogue as JupyterLab's front end reads it."""
-    language = str(catalog.locale)
-    head = {"domain": DOMAIN, "language": language, "pluralForms": catalog.plural_forms}
+    language = str(catalog.locale).replace("_", "-")
+    head = {"domain": DOMAIN, "language": language, "plural_forms": catalog.plural_forms}
     data: dict[str, object] = {"": head}
     for message in catalog:
         if message.id:
