@@ -183,6 +183,8 @@ class Tab:
         )
         light = "false" if "Dark" in name else "true"
         expect(self.page.locator(f'body[data-jp-theme-light="{light}"]')).to_be_attached()
+        # JupyterLab covers the page meanwhile, and trips over itself when the next change comes before that is over.
+        expect(self.page.locator("#jupyterlab-splash")).to_have_count(0)
 
     def assert_clean_console(self) -> None:
         assert not self.errors, "the browser's console shows errors:\n" + "\n".join(self.errors)

@@ -172,6 +172,11 @@ def starts(items: list[dict[str, Any]]) -> list[str]:
     return sorted(moment.astimezone(BERLIN).strftime("%Y-%m-%d %H:%M") for moment in moments)
 
 
+def seconds_between(lease: dict[str, Any], later: dict[str, Any]) -> float:
+    """By how much a lease's end was moved."""
+    return seconds_of({"starts_at": lease["ends_at"], "ends_at": later["ends_at"]})
+
+
 def moment(day: date, at: str) -> str:
     """A time of a day in Berlin as the API takes it."""
     return datetime.fromisoformat(f"{day}T{at}").replace(tzinfo=BERLIN).isoformat()

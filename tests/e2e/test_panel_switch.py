@@ -11,7 +11,7 @@ from playwright.sync_api import expect
 
 from tests.e2e.browser import Person
 from tests.e2e.lab import Lab, eventually
-from tests.e2e.panel import Panel, seconds_of
+from tests.e2e.panel import Panel, seconds_between
 
 ON_T4 = "The notebook is on T4 (simulated) now."
 THERE = "import os\nprint('elsewhere', os.getpid() != first, len(rows))"
@@ -67,19 +67,19 @@ def test_the_button_moves_shows_what_it_costs_and_brings_back(lab: Lab, person: 
     panel.both_looks("move-done")
 
     # Longer, then shorter.
-    def length() -> float:
-        return seconds_of({**lab.api(f"leases/{lease}", user="alice"), "starts_at": place["lease"]["ends_at"]})
+    def longer() -> float:
+        return seconds_between(place["lease"], lab.api(f"leases/{lease}", user="alice"))
 
     card.get_by_role("button", name="Extend…").click()
     expect(panel.dialog).to_contain_text("credits")
     panel.dialog.get_by_role("radio", name=re.compile("^30 min")).check()
     panel.both_looks("panel-extend")
     panel.answer("Extend")
-    eventually("the lease is longer by what was chosen", lambda: length() == 1800)
+    eventually("the lease is longer by what was chosen", lambda: longer() == 1800)
     card.get_by_role("button", name="Shorten…").click()
     panel.dialog.get_by_role("radio", name=re.compile("^15 min")).check()
     panel.answer("Shorten")
-    eventually("the lease is shorter again", lambda: length() == 900)
+    eventually("the lease is shorter again", lambda: longer() == 900)
 
     # Back, with the variables.
     panel.move_button(re.compile("^T4")).click()
@@ -145,3 +145,57 @@ def test_two_people_see_who_moved_it_who_pays_and_what_they_may(lab: Lab, alice:
     hers.tab.wait_for_output(2, "elsewhere True 2")
     his.tab.wait_for_output(2, "elsewhere True 2")
     assert lab.query("SELECT count(*) FROM holds WHERE state = 'open'") == [(1,)], "alice alone pays"
+
+
+def test_a_move_that_fails_is_said_in_words_and_costs_nothing(lab: Lab, alice: Person) -> None:
+    """What the cell that still runs leaves behind can't come along, which nobody knew when the move was asked for."""
+    cell = (
+        "import threading, time\nkept = 7\nwhile not released.exists():\n    time.sleep(0.1)\nlock = threading.Lock()"
+    )
+    released = lab.work / "released"
+    lab.write_notebook(
+        "late.ipynb", ["import pathlib\nreleased = pathlib.Path('released')", cell, "print('still here', kept)"]
+    )
+    tab = alice.open("late.ipynb")
+    panel = Panel(tab)
+    tab.run_cell(1)
+    tab.wait_until_run(1)
+    tab.run_cell(2)
+    tab.wait_for_kernel("busy")
+    before = lab.api("me", user="alice")["balance"]
+    panel.move_button("Move to a GPU").click()
+    go = panel.dialog.get_by_role("button", name="Move the notebook")
+    expect(go).not_to_have_attribute("aria-disabled", "true", timeout=30_000)
+    go.click()
+    expect(panel.dialog).to_contain_text("A cell still runs. The move begins when it has ended.")
+    panel.both_looks("move-waits")
+    released.touch()
+    expect(panel.dialog.get_by_role("heading", name="Not moved")).to_be_visible(timeout=60_000)
+    expect(panel.dialog).to_contain_text("The notebook stayed where it was, and nothing was charged for the try.")
+    expect(panel.dialog.get_by_role("row", name=re.compile("lock"))).to_be_visible()
+    expect(panel.dialog.get_by_role("button", name="Move all the same")).to_be_visible()
+    panel.both_looks("move-failed")
+    panel.answer("Close")
+    tab.run_cell(3)
+    tab.wait_for_output(3, "still here 7")
+    assert lab.place("late.ipynb")["place"] == "cpu"
+    eventually("all is released", lambda: lab.api("me", user="alice")["balance"] == before)
+    lab.assert_books_agree()
+
+
+def test_the_end_is_warned_of_and_put_off_by_one_click(lab: Lab, alice: Person) -> None:
+    lab.write_notebook("evening.ipynb", ["kept = 7"])
+    tab = alice.open("evening.ipynb")
+    panel = Panel(tab)
+    # Warned of ten minutes before: seconds after its start.
+    wish = {"target": "gpu", "kernel_id": lab.kernel_of("evening.ipynb"), "model": "T4", "duration_seconds": 615}
+    lab.api("switches", user="alice", method="POST", body=wish)
+    notice = panel.told("“evening.ipynb” leaves T4 (simulated)")
+    expect(panel.status).to_contain_text("ends in")
+    expect(panel.move_button("ends in")).to_be_visible()
+    panel.both_looks("move-ending")
+    lease = lab.place("evening.ipynb")["lease"]
+    notice.get_by_role("button", name="1 h more").click()
+    eventually("it ends an hour later", lambda: seconds_between(lease, lab.place("evening.ipynb")["lease"]) == 3600)
+    expect(notice).to_be_hidden()
+    expect(panel.status).to_contain_text("left")
