@@ -379,6 +379,13 @@ MUTANTS: tuple[Mutant, ...] = (
         test="tests/integration/api/test_doors.py::test_too_often_is_429_and_says_when_to_come_back",
     ),
     Mutant(
+        name="what still counts against a limit is forgotten",
+        file="computehub_ext/core/window.py",
+        old="            while counted and counted[-1].expiry < now:",
+        new="            while counted and counted[-1].expiry < now + 30:",
+        test="tests/unit/test_ratelimit.py::test_what_counts_is_what_the_library_counts",
+    ),
+    Mutant(
         name="a person's key answers for somebody else",
         file="computehub_ext/core/idempotency.py",
         old='answers.c.person_id == bindparam("person_id"), answers.c.key',
