@@ -30,12 +30,13 @@ export type Notice = { readonly id: string } & (
 export class Notices implements IDisposable {
   constructor(private readonly hub: ComputeHub) {
     const { approvals, clock, leases, live, me } = hub;
+    // Before anything is asked for: what is already known is told at once.
+    this.now = () => clock.now();
     leases.changed.connect(this.onLeases, this);
     approvals.changed.connect(this.judge, this);
     me.changed.connect(this.judge, this);
     live.hint.connect(this.hear, this);
     this.uses = [leases.use(), approvals.use(), me.use()];
-    this.now = () => clock.now();
   }
 
   /** The notices that hold changed. */
