@@ -9,6 +9,8 @@ import { asApiError } from "../api/errors";
 
 const INTERVAL_MS = 60_000;
 const LONGEST_MS = 10 * 60_000;
+/** What was asked so shortly before, the poll does not ask again. */
+const JUST_NOW_MS = 1000;
 /** A server restarts within seconds: what may work in a moment is tried again so soon at first, and at last. */
 const AGAIN_FIRST_MS = 4000;
 const AGAIN_LAST_MS = 60_000;
@@ -66,6 +68,8 @@ export class Resource<Value> implements IDisposable {
   use(): IDisposable {
     this.users += 1;
     if (this.users === 1) {
+      // At once: the poll would wait for the next frame, which a page that is being drawn has in its own time.
+      void this.refresh();
       void this.poll.start();
     }
     return new DisposableDelegate(() => {
@@ -122,6 +126,7 @@ export class Resource<Value> implements IDisposable {
     while (this.isWanted && !this._isDisposed) {
       this.isWanted = false;
       this.isStale = false;
+      this.askedAt = Date.now();
       this.show({ ...this._state, isFetching: true });
       try {
         const value = await this.fetchValue();
@@ -149,7 +154,9 @@ export class Resource<Value> implements IDisposable {
 
   /** For the poll, whose backoff is told by a rejection. */
   private async fetchOrThrow(): Promise<void> {
-    await this.refresh();
+    if (this.running || Date.now() - this.askedAt > JUST_NOW_MS) {
+      await (this.running ?? this.refresh());
+    }
     if (this._state.error) {
       throw this._state.error;
     }
@@ -167,6 +174,7 @@ export class Resource<Value> implements IDisposable {
   private _isDisposed = false;
   private _state: ResourceState<Value> = { value: undefined, error: null, isFetching: false, fetchedAt: 0 };
   private again = 0;
+  private askedAt = 0;
   private failures = 0;
   private isStale = false;
   private isWanted = false;

@@ -1,5 +1,5 @@
 import type { ISignal } from "@lumino/signaling";
-import { useEffect, useReducer, useState } from "react";
+import { useEffect, useLayoutEffect, useReducer, useState } from "react";
 
 import type { ServerClock } from "../models/clock";
 import type { Resource, ResourceState } from "../models/resource";
@@ -7,7 +7,8 @@ import type { Resource, ResourceState } from "../models/resource";
 /** A resource's state; it is kept fresh for as long as the component is mounted. */
 export function useResource<Value>(resource: Resource<Value>): ResourceState<Value> {
   const [, again] = useReducer((count: number) => count + 1, 0);
-  useEffect(() => {
+  // Before the first picture is painted: on a busy machine what is asked after it comes a quarter of a second later.
+  useLayoutEffect(() => {
     resource.changed.connect(again);
     const use = resource.use();
     return () => {

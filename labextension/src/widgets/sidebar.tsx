@@ -1,5 +1,9 @@
 import { ReactWidget } from "@jupyterlab/ui-components";
+import type { IDisposable } from "@lumino/disposable";
+import { DisposableDelegate } from "@lumino/disposable";
 import type { Message } from "@lumino/messaging";
+import { MessageLoop } from "@lumino/messaging";
+import { Widget } from "@lumino/widgets";
 
 import { BalanceView } from "../components/balance";
 import { AllowanceView } from "../components/allowance";
@@ -34,6 +38,7 @@ export class Sidebar extends ReactWidget {
 
   override dispose(): void {
     if (!this.isDisposed) {
+      this.unused?.dispose();
       this.parts.history.dispose();
     }
     super.dispose();
@@ -56,13 +61,21 @@ export class Sidebar extends ReactWidget {
 
   protected override onAfterShow(message: Message): void {
     super.onAfterShow(message);
-    this.update();
+    // At once: what is only asked for waits until the page that is being restored has been drawn.
+    const { me, offers, leases, bookings } = this.parts.hub;
+    const uses = [me, offers, leases, bookings].map((each) => each.use());
+    MessageLoop.sendMessage(this, Widget.Msg.UpdateRequest);
+    this.unused = new DisposableDelegate(() => uses.forEach((use) => use.dispose()));
   }
 
   protected override onAfterHide(message: Message): void {
     super.onAfterHide(message);
+    this.unused?.dispose();
     this.update();
   }
+
+  /** Ends the use of what is shown. */
+  private unused: IDisposable | null = null;
 }
 
 function SidebarContent({ parts, words: { trans } }: { parts: SidebarParts; words: Words }): JSX.Element {
