@@ -113,6 +113,9 @@ class Lab:
         command += [f"--LabApp.app_settings_dir={self.folder / 'settings'}"]
         command += ["--LabApp.expose_app_in_browser=True", "--JupyterNotebookApp.expose_app_in_browser=True"]
         command += [f"--config={self._write_config()}", *self.arguments]
+        if not self.installed:
+            # On the command line: a config file of this environment would win over the one above.
+            command += ["--ServerApp.jpserver_extensions=computehub_ext=False"]
         environment = {key: value for key, value in os.environ.items() if not key.startswith(("COV_", "COVERAGE_"))}
         environment |= {
             MARK: self.mark,
