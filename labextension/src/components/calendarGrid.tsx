@@ -44,7 +44,6 @@ export default function CalendarGrid(props: CalendarGridProps): JSX.Element {
     const made = new Calendar(host.current!, optionsOf(latest, words));
     calendar.current = made;
     drawn.current = "";
-    made.render();
     // The panel's width changes without the window's.
     const sizes = new ResizeObserver(() => made.updateSize());
     sizes.observe(host.current!);
@@ -64,6 +63,8 @@ export default function CalendarGrid(props: CalendarGridProps): JSX.Element {
     });
   }, [words, view, day, firstWeekday]);
 
+  // It is drawn at last, by the effect below, so that it opens with all that is known in one go.
+
   useEffect(() => {
     const events = [
       ...free.map((run) => freeEvent(run, pools, latest.current.now(), words)),
@@ -72,11 +73,14 @@ export default function CalendarGrid(props: CalendarGridProps): JSX.Element {
     // Most looks at the server bring nothing new, and to draw hundreds of bookings again takes a while.
     const drawing = JSON.stringify(events);
     if (drawing !== drawn.current) {
+      const isFirst = drawn.current === "";
       drawn.current = drawing;
       calendar.current?.setOption("events", events);
-    }
-    if (host.current) {
-      nameBookings(host.current, bookings, words);
+      if (isFirst) {
+        calendar.current?.render();
+      } else if (host.current) {
+        nameBookings(host.current, bookings, words);
+      }
     }
   }, [words, bookings, moving, free, pools]);
 

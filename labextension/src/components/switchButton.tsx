@@ -31,7 +31,7 @@ export function SwitchButton({ place, moving, now, onClick }: SwitchButtonProps)
     look = "moving";
     label = moving.target === "gpu" ? trans.__("Moving to a GPU…") : trans.__("Moving to the CPU…");
     title = trans.__("%1. Click for the steps and to cancel.", stepWords(trans, moving.state));
-    aside = new Intl.NumberFormat(formats.locale, { style: "percent" }).format(moving.progress);
+    aside = formats.percent(moving.progress);
   } else if (lease) {
     look = "gpu";
     label = formats.devices(lease.model, lease.count);

@@ -3,6 +3,14 @@ import { nullTranslator } from "@jupyterlab/translation";
 import { createContext, useContext } from "react";
 
 const MICROCREDITS_PER_CREDIT = 1_000_000;
+const DAY_AND_TIME = { weekday: "short", day: "numeric", month: "short", hour: "numeric", minute: "2-digit" } as const;
+
+/** To make one of `Intl`'s formats takes a hundred times as long as to use it, and a calendar uses it a thousand times. */
+function kept<Format>(formats: Map<string, Format>, options: string, make: () => Format): Format {
+  const format = formats.get(options) ?? make();
+  formats.set(options, format);
+  return format;
+}
 
 /** Numbers, money and times as a person reads them, in the language of the user interface. */
 export class Formats {
@@ -18,14 +26,17 @@ export class Formats {
   amount(microcredits: number): string {
     const credits = microcredits / MICROCREDITS_PER_CREDIT;
     const digits = credits !== 0 && Math.abs(credits) < 1 ? 3 : 2;
-    return new Intl.NumberFormat(this.locale, { minimumFractionDigits: 2, maximumFractionDigits: digits }).format(
-      credits,
-    );
+    return this.numbers({ minimumFractionDigits: 2, maximumFractionDigits: digits }).format(credits);
   }
 
   /** A count or a measure, with at most as many digits after the point. */
   number(value: number, digits = 0): string {
-    return new Intl.NumberFormat(this.locale, { maximumFractionDigits: digits }).format(value);
+    return this.numbers({ maximumFractionDigits: digits }).format(value);
+  }
+
+  /** `0.25` as `25 %`. */
+  percent(part: number): string {
+    return this.numbers({ style: "percent" }).format(part);
   }
 
   /** `1.25 credits`. */
@@ -73,7 +84,7 @@ export class Formats {
 
   /** With the weekday: bookings are thought of by it. */
   dateTime(at: string | number | Date): string {
-    return this.format(at, { weekday: "short", day: "numeric", month: "short", hour: "numeric", minute: "2-digit" });
+    return this.format(at, DAY_AND_TIME);
   }
 
   date(at: string | number | Date): string {
@@ -82,14 +93,7 @@ export class Formats {
 
   /** `Mon, Nov 23, 2:00 – 4:00 PM`. */
   span(startsAt: string, endsAt: string): string {
-    return new Intl.DateTimeFormat(this.locale, {
-      timeZone: this.timeZone,
-      weekday: "short",
-      day: "numeric",
-      month: "short",
-      hour: "numeric",
-      minute: "2-digit",
-    }).formatRange(new Date(startsAt), new Date(endsAt));
+    return this.dates(DAY_AND_TIME).formatRange(new Date(startsAt), new Date(endsAt));
   }
 
   /** `2 × A100`, or `A100` for one. */
@@ -104,7 +108,7 @@ export class Formats {
       bytes /= 1000;
     }
     const style = { style: "unit", unit: units[step], unitDisplay: "short", maximumFractionDigits: 1 } as const;
-    return new Intl.NumberFormat(this.locale, style).format(bytes);
+    return this.numbers(style).format(bytes);
   }
 
   /** A sentence of the server's, with its moments in the person's own time. */
@@ -118,8 +122,20 @@ export class Formats {
   }
 
   private format(at: string | number | Date, options: Intl.DateTimeFormatOptions): string {
-    return new Intl.DateTimeFormat(this.locale, { timeZone: this.timeZone, ...options }).format(new Date(at));
+    return this.dates(options).format(new Date(at));
   }
+
+  private dates(options: Intl.DateTimeFormatOptions): Intl.DateTimeFormat {
+    const make = () => new Intl.DateTimeFormat(this.locale, { timeZone: this.timeZone, ...options });
+    return kept(this.dateFormats, JSON.stringify(options), make);
+  }
+
+  private numbers(options: Intl.NumberFormatOptions): Intl.NumberFormat {
+    return kept(this.numberFormats, JSON.stringify(options), () => new Intl.NumberFormat(this.locale, options));
+  }
+
+  private readonly dateFormats = new Map<string, Intl.DateTimeFormat>();
+  private readonly numberFormats = new Map<string, Intl.NumberFormat>();
 }
 
 /** The language of the interface: its sentences and its formats. */
