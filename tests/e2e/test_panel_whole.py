@@ -7,10 +7,11 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import expect
 
 from tests.e2e.browser import Person
-from tests.e2e.lab import Lab, running_lab
+from tests.e2e.lab import OVERRIDES, Lab, running_lab
 
 PANEL = "GPUs and credits"
 
@@ -63,3 +64,23 @@ def test_every_command_is_in_the_gpu_menu_and_the_palette(
         expect(
             page.locator(".lm-CommandPalette-itemLabel", has_text=re.compile(f"^{re.escape(label)}$"))
         ).to_be_visible()
+
+
+def test_the_panel_speaks_german(
+    tmp_path: Path, person: Callable[..., Person], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(OVERRIDES, "@jupyterlab/translation-extension:plugin", {"locale": "de_DE"})
+    with running_lab(tmp_path) as lab:
+        lab.write_notebook("deutsch.ipynb", ["x = 1"])
+        alice = person(lab, "alice")
+        tab = alice.open("deutsch.ipynb")
+        page = tab.page
+        page.get_by_role("tab", name="GPUs und Credits").click()
+        panel = page.get_by_role("region", name="GPUs und Credits")
+        expect(panel).to_contain_text("10,00 Credits")
+        expect(panel.get_by_role("button", name="Rundgang beginnen")).to_be_visible()
+        expect(panel).to_contain_text("Für Sie läuft keine GPU.")
+        expect(page.get_by_role("button", name=re.compile("Auf eine GPU umziehen"))).to_be_visible()
+        tab.screenshot("panel-german")
+        tab.assert_clean_console()
+        alice.leave()
