@@ -74,7 +74,7 @@ function Price({ quote, skipTaken, availableMicrocredits }: QuoteCardProps & { q
         <span aria-hidden="true">{isFree ? "✓ " : "✕ "}</span>
         {occurrences
           ? taken === 0
-            ? trans._n("It is free.", "All %1 are free.", occurrences.length, occurrences.length)
+            ? trans._n("This one is free.", "All %1 are free.", occurrences.length, occurrences.length)
             : trans.__("%1 of %2 are free.", free, occurrences.length)
           : isFree
             ? trans.__("It is free.")
