@@ -102,6 +102,7 @@ def test_the_button_moves_shows_what_it_costs_and_brings_back(lab: Lab, person: 
     history = panel.unfold("History")
     line = history.get_by_role("listitem").filter(has_text="training.ipynb")
     expect(line).to_contain_text("You gave the GPU back.")
+    line.scroll_into_view_if_needed()
     panel.both_looks("panel-history")
     with panel.page.expect_download() as download:
         history.get_by_role("link", name="Download as CSV").click()
