@@ -60,6 +60,37 @@ describe("Resource", () => {
     expect(resource.state).toMatchObject({ value: 2, error: null });
   });
 
+  it("takes no answer that was asked for before a write was answered", async () => {
+    const answers: ((value: string) => void)[] = [];
+    const resource = new Resource(() => new Promise<string>((resolve) => answers.push(resolve)), { name: "test" });
+    const seen: (string | undefined)[] = [];
+    resource.changed.connect((_, { value }) => seen.push(value));
+    const done = resource.refresh();
+    resource.set("written");
+    answers[0]!("old");
+    await settle();
+    answers[1]!("new");
+    await done;
+    expect(seen).not.toContain("old");
+    expect(resource.state).toMatchObject({ value: "new", isFetching: false });
+    resource.dispose();
+  });
+
+  it("asks nothing for a view that opens in a hidden tab before that is seen", async () => {
+    hide(true);
+    const fetch = jest.fn(async () => 1);
+    const resource = new Resource(fetch, { name: "test" });
+    const use = resource.use();
+    await settle();
+    expect(fetch).toHaveBeenCalledTimes(0);
+    hide(false);
+    resource.look();
+    await settle();
+    expect(fetch).toHaveBeenCalledTimes(1);
+    use.dispose();
+    resource.dispose();
+  });
+
   it("asks nothing in a hidden tab, and what it missed when the tab is seen", async () => {
     const fetch = jest.fn(async () => 1);
     const resource = new Resource(fetch, { name: "test" });

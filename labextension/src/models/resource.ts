@@ -20,8 +20,6 @@ export interface ResourceState<Value> {
   readonly value: Value | undefined;
   readonly error: ApiError | null;
   readonly isFetching: boolean;
-  /** When `value` was fetched, in milliseconds since the epoch; 0 before. */
-  readonly fetchedAt: number;
 }
 
 export interface ResourceOptions {
@@ -69,7 +67,7 @@ export class Resource<Value> implements IDisposable {
     this.users += 1;
     if (this.users === 1) {
       // At once: the poll would wait for the next frame, which a page that is being drawn has in its own time.
-      void this.refresh();
+      this.invalidate();
       void this.poll.start();
     }
     return new DisposableDelegate(() => {
@@ -100,9 +98,10 @@ export class Resource<Value> implements IDisposable {
     }
   }
 
-  /** Show what the answer to a write already told. */
+  /** Show what the answer to a write already told. What is being fetched was asked before it, and is asked again. */
   set(value: Value): void {
-    this.show({ ...this._state, value, error: null, fetchedAt: Date.now() });
+    this.isOutdated = this.running !== null;
+    this.show({ ...this._state, value, error: null });
   }
 
   /** The tab is seen again, the network is back, or it is time to try again. */
@@ -125,13 +124,18 @@ export class Resource<Value> implements IDisposable {
   private async fetchWanted(): Promise<void> {
     while (this.isWanted && !this._isDisposed) {
       this.isWanted = false;
+      this.isOutdated = false;
       this.isStale = false;
       this.askedAt = Date.now();
       this.show({ ...this._state, isFetching: true });
       try {
         const value = await this.fetchValue();
         this.failures = 0;
-        this.show({ value, error: null, isFetching: false, fetchedAt: Date.now() });
+        if (this.isOutdated) {
+          this.isWanted = true;
+        } else {
+          this.show({ value, error: null, isFetching: false });
+        }
       } catch (reason) {
         this.isStale = true;
         const error = asApiError(reason);
@@ -172,10 +176,12 @@ export class Resource<Value> implements IDisposable {
   private readonly poll: Poll;
   private _changed = new Signal<this, ResourceState<Value>>(this);
   private _isDisposed = false;
-  private _state: ResourceState<Value> = { value: undefined, error: null, isFetching: false, fetchedAt: 0 };
+  private _state: ResourceState<Value> = { value: undefined, error: null, isFetching: false };
   private again = 0;
   private askedAt = 0;
   private failures = 0;
+  /** A write was answered since the fetch under way was asked. */
+  private isOutdated = false;
   private isStale = false;
   private isWanted = false;
   private running: Promise<void> | null = null;

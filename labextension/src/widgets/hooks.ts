@@ -22,7 +22,8 @@ export function useResource<Value>(resource: Resource<Value>): ResourceState<Val
 /** Render again whenever a signal is emitted. */
 export function useSignal(signal: ISignal<unknown, unknown> | null): void {
   const [, again] = useReducer((count: number) => count + 1, 0);
-  useEffect(() => {
+  // As early as can be: what is emitted before would not be seen.
+  useLayoutEffect(() => {
     signal?.connect(again);
     return () => {
       signal?.disconnect(again);
@@ -38,6 +39,8 @@ export function useNow(clock: ServerClock, isCounting = true): number {
       return;
     }
     const tick = () => setNow(clock.now());
+    // What is known is as old as the last count, which may have ended hours ago.
+    tick();
     clock.tick.connect(tick);
     const watch = clock.watch();
     return () => {
