@@ -58,6 +58,19 @@ describe("Notices", () => {
     hub.dispose();
   });
 
+  it("waits for an end that is further off than a browser's timers reach", async () => {
+    leases = [ending(40 * 86_400)];
+    const { hub, notices } = board(server);
+    await hub.leases.refresh();
+    const waits = jest.spyOn(window, "setTimeout");
+    await hub.leases.refresh();
+    const longest = Math.max(...waits.mock.calls.map(([, wait]) => wait ?? 0));
+    expect(longest).toBeLessThan(2 ** 31);
+    waits.mockRestore();
+    notices.dispose();
+    hub.dispose();
+  });
+
   it("offers as much more time as the balance lasts for", async () => {
     server.on("GET me", () => {
       const me = person();

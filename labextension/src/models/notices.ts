@@ -11,6 +11,8 @@ import { SOON_SECONDS, URGENT_SECONDS, ratePerHour, secondsLeft } from "./meter"
 const IDLE_SECONDS = 150;
 /** Shorter additions are not worth a click. */
 const WORTH_SECONDS = 300;
+/** A browser's timers end at once when they are set for more than 24 days; and a laptop sleeps through long ones. */
+const LOOK_WITHIN_SECONDS = 3600;
 /** A person's own doing needs no telling. */
 const OWN_DOING = ["returned", "cancelled", "start_failed", "kernel_shut_down"];
 
@@ -134,7 +136,8 @@ export class Notices implements IDisposable {
     this._current = current;
     window.clearTimeout(this.timer);
     if (Number.isFinite(next)) {
-      this.timer = window.setTimeout(() => this.judge(), Math.max(1, next) * 1000);
+      const wait = Math.min(LOOK_WITHIN_SECONDS, Math.max(1, next));
+      this.timer = window.setTimeout(() => this.judge(), wait * 1000);
     }
     this._changed.emit();
   }
