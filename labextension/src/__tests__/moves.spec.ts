@@ -114,6 +114,24 @@ describe("Move", () => {
   });
 });
 
+describe("Moves", () => {
+  it("tells of the one whose place another took, so that nothing goes on to show it", async () => {
+    const server = new FakeServer().on("POST switches", () => refusal(409, "conflict", "Not now."));
+    const hub = hubOn(server);
+    const moves = new Moves(hub);
+    const first = moves.begin("kernel-1", wish);
+    await until(first, "refused");
+    const told: unknown[] = [];
+    moves.changed.connect((_, move) => told.push(moves.of("kernel-1") === move ? "current" : move));
+    const second = moves.begin("kernel-1", wish);
+    expect(told[0]).toBe(first);
+    expect(first.isDisposed).toBe(true);
+    await until(second, "refused");
+    moves.dispose();
+    hub.dispose();
+  });
+});
+
 describe("the form's wish", () => {
   it("names what was chosen and nothing else", () => {
     expect(wishOf(newDraft("cpu"), "k")).toEqual({ target: "cpu", kernel_id: "k", keep: "all" });
@@ -172,6 +190,31 @@ describe("Previewer", () => {
     expect(previewer.answer?.quote?.model).toBe("A100");
     previewer.dispose();
   });
+});
+
+it("shows no price where the last question failed", async () => {
+  const server = new FakeServer().on("POST switches/preview", () => ({
+    body: { preview: null, quote: { model: "T4" }, problem: null, busy: false, waits: null },
+  }));
+  const previewer = new Previewer(hubOn(server).client);
+  const answered = () =>
+    new Promise<void>((resolve) => {
+      const look = () => {
+        if (!previewer.isAsking) {
+          previewer.changed.disconnect(look);
+          resolve();
+        }
+      };
+      previewer.changed.connect(look);
+    });
+  previewer.ask({ target: "gpu", model: "T4" });
+  await answered();
+  expect(previewer.answer?.quote?.model).toBe("T4");
+  server.on("POST switches/preview", () => refusal(502, "unreachable", "Gone."));
+  previewer.ask({ target: "gpu", model: "A100" });
+  await answered();
+  expect(previewer).toMatchObject({ answer: null, error: { code: "unreachable" } });
+  previewer.dispose();
 });
 
 describe("the meter", () => {

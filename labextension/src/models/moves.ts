@@ -32,11 +32,13 @@ export class Move implements IDisposable {
     private readonly hub: ComputeHub,
     readonly kernelId: string,
     readonly wish: SwitchRequest,
+    /** Whether it was asked for here. Of one that began elsewhere `wish` says only where to, not which GPU or how long. */
+    readonly isAskedHere = true,
   ) {}
 
   /** A move that was begun elsewhere, such as by `%gpu on` in a cell. */
   static follow(hub: ComputeHub, value: Switch): Move {
-    const move = new Move(hub, value.kernel_id, { target: value.target, kernel_id: value.kernel_id });
+    const move = new Move(hub, value.kernel_id, { target: value.target, kernel_id: value.kernel_id }, false);
     move.accept(value);
     return move;
   }
@@ -131,8 +133,10 @@ export class Move implements IDisposable {
     this.hub.live.hint.connect(this.hear, this);
     this.hub.live.gap.connect(this.look, this);
     resource.changed.connect(this.judge, this);
-    this.use = resource.use();
     resource.set(value);
+    if (!this.isEnded) {
+      this.use = resource.use();
+    }
   }
 
   private hear(_: Live, { noun, switch_id }: Hint): void {
@@ -265,8 +269,13 @@ export class Moves implements IDisposable {
   }
 
   private keep(move: Move): Move {
-    this.moves.get(move.kernelId)?.dispose();
+    const before = this.moves.get(move.kernelId);
     this.moves.set(move.kernelId, move);
+    if (before) {
+      // What is still shown of it goes with it.
+      before.dispose();
+      this._changed.emit(before);
+    }
     move.changed.connect(() => this._changed.emit(move));
     this._changed.emit(move);
     return move;

@@ -20,7 +20,7 @@ export class Previewer implements IDisposable {
     return this._changed;
   }
 
-  /** The last answer; of an earlier wish while `isAsking`. */
+  /** The last answer; of an earlier wish while `isAsking`. None where the last question failed: its price is not known. */
   get answer(): PreviewAnswer | null {
     return this._answer;
   }
@@ -80,7 +80,7 @@ export class Previewer implements IDisposable {
       return;
     }
     this._isAsking = false;
-    this._answer = answer ?? this._answer;
+    this._answer = answer;
     this._error = error;
     if (wish.keep === "all" && answer?.preview) {
       this._names = (answer.preview.carried ?? []).flatMap(({ name, ...rest }) => (name ? [{ name, ...rest }] : []));

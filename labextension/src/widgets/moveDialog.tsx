@@ -218,7 +218,8 @@ function MovePage(props: DialogProps & { move: Move; onAgain: () => void }): JSX
   } as Record<string, string>;
   const { lost, problems } = lacksOf(value);
   const again = { ...wish, accept_loss: wish.accept_loss || lost.length > 0, accept_problems: problems.length > 0 };
-  const canInsist = phase === "failed" && (lost.length > 0 || problems.length > 0);
+  // Of a move that began elsewhere the rest of the wish is not known here: it is chosen again, with its price.
+  const canInsist = move.isAskedHere && phase === "failed" && (lost.length > 0 || problems.length > 0);
   return (
     <Page title={titles[phase] ?? trans.__("Not moved")} {...props} isForm>
       <MoveResult

@@ -132,7 +132,8 @@ function hindrance(
     return trans.__("Asking what the move costs…");
   }
   if (!answer) {
-    return null;
+    // The way back costs nothing, and must not wait for a price.
+    return draft.target === "gpu" ? trans.__("What the move costs is not known. Try again above.") : null;
   }
   if (draft.keep !== "none" && lostIn(answer).length && !draft.acceptsLoss) {
     return trans.__("Say first that what can't come along may stay behind.");
