@@ -62,6 +62,8 @@ export function LengthField(props: {
                 onChange(Math.round(Number(value) * 60));
               }
             }}
+            // What stands here is what is paid for: without a number it is still the last one.
+            onBlur={() => Number(minutes) > 0 || setMinutes(seconds ? String(Math.round(seconds / 60)) : "")}
           />
           {trans.__("minutes")}
         </label>

@@ -24,7 +24,9 @@ export function SwitchButton({ place, moving, now, onClick }: SwitchButtonProps)
   const urgency = lease && !moving ? urgencyOf(lease, now) : "calm";
   let look = "cpu";
   let label = trans.__("Move to a GPU");
-  let title = trans.__("This notebook runs on the CPU. Choose a GPU to move it to, with its variables.");
+  let title = place
+    ? trans.__("This notebook runs on the CPU. Choose a GPU to move it to, with its variables.")
+    : trans.__("Where this notebook runs is not known yet. Choose a GPU to move it to, with its variables.");
   let note: string | null = null;
   let aside: string | null = null;
   if (moving) {

@@ -69,8 +69,11 @@ export class Actions {
   private showLease(lease: Lease): Lease {
     const { clock, leases } = this.hub;
     clock.learn(lease.server_now);
-    const others = (leases.value ?? []).filter(({ id }) => id !== lease.id);
-    leases.set(lease.state === "closed" ? others : [lease, ...others]);
+    const known = leases.value ?? [];
+    const isKnown = known.some(({ id }) => id === lease.id);
+    // At its old place, or a person's next click lands on another one.
+    const shown = isKnown ? known.map((each) => (each.id === lease.id ? lease : each)) : [lease, ...known];
+    leases.set(shown.filter(({ state }) => state !== "closed"));
     this.hub.touched("lease");
     return lease;
   }
