@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 import benchmarks
 from benchmarks.figures import README, RESULTS, Figure, save, table, write_into
 
-ORDER = ["switch", "roundtrip", "ledger", "http", "availability", "startup", "state"]
+ORDER = ["switch", "roundtrip", "ledger", "http", "availability", "startup", "panel", "panels", "state"]
 NOT_BENCHMARKS = {"figures", "__main__"}
 
 
