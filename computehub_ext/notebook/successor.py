@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from computehub_ext.core.errors import BackendError
 from computehub_ext.notebook.code import Line
 from computehub_ext.notebook.kernel import Staged, SwitchableKernelManager
 from computehub_ext.notebook.places import CpuPlace, LeasedPlace, Place
+
+Answer = TypeVar("Answer")
 
 
 @dataclass
@@ -53,14 +57,18 @@ class Successor:
             await kernel.kernels.survival.intend(kernel, self.place)
 
     async def _greet(self, kernel: SwitchableKernelManager) -> None:
-        greeting = asyncio.ensure_future(kernel.kernels.greet(self.line))
+        await self.while_alive(kernel.kernels.greet(self.line), "The new kernel ended before it was ready.")
+
+    async def while_alive(self, answer: Awaitable[Answer], otherwise: str) -> Answer:
+        """Wait for an answer of the new kernel, and no longer than it lives: one that has ended never gives it."""
+        awaited = asyncio.ensure_future(answer)
         try:
-            while not (await asyncio.wait({greeting}, timeout=1.0))[0]:
-                if await self.place.poll() is not None:  # it will never answer
-                    raise BackendError(self.place.died or "The new kernel ended before it was ready.")
-            greeting.result()
+            while not (await asyncio.wait({awaited}, timeout=1.0))[0]:
+                if await self.place.poll() is not None:
+                    raise BackendError(self.place.died or otherwise)
+            return awaited.result()
         finally:
-            greeting.cancel()
+            awaited.cancel()
 
     async def discard(self) -> None:
         """It is not needed: disconnect, and end it unless its lease does that."""

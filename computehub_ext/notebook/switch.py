@@ -288,7 +288,8 @@ class Switch:
         assert self._new is not None
         assert self._manifest is not None
         new = await asyncio.shield(self._new)
-        self._restored = await self._carrier.fetch(new.line, self._manifest, self._ticket)
+        fetched = self._carrier.fetch(new.line, self._manifest, self._ticket)
+        self._restored = await new.while_alive(fetched, "The new kernel ended while the variables were restored.")
         failed = self._restored.get("failed", [])
         if failed:
             said = "; ".join(f"{item['name']}: {item['reason']}" for item in failed[:3])

@@ -66,6 +66,24 @@ async def test_a_failure_at_any_step_leaves_everything_as_it_was(
     assert (await rest.kernel(kernel_id))["place"] == "cpu"
 
 
+async def test_a_kernel_that_dies_over_the_variables_is_told_at_once(
+    plane: FakePlane, rest: Rest, browser: Browser, kernel_id: str
+) -> None:
+    await browser.ran(
+        "import os; x = 'kept'\nclass Fragile:\n    def __reduce__(self): return os._exit, (7,)\nfragile = Fragile()"
+    )
+    answer = await rest.switch("gpu", kernel_id)
+    async with asyncio.timeout(30):  # and not for as long as variables may take
+        switch = await rest.ended(answer.json()["id"])
+    assert switch["state"] == "failed"
+    assert "kernel" in switch["error"]["message"]
+    cell = await browser.ran(f"print(x); {WHERE}")
+    assert cell.text == "kept\ncpu\n"
+    (lease,) = plane.leases.values()
+    await _until(lambda: lease["state"] == "closed")
+    assert (await rest.kernel(kernel_id))["place"] == "cpu"
+
+
 @pytest.mark.parametrize("step", ["waiting", "capturing", "swapping"])
 async def test_a_bug_in_a_step_is_told_without_its_details(
     step: str, steps: type[Switch], plane: FakePlane, rest: Rest, browser: Browser, kernel_id: str
