@@ -5,7 +5,7 @@ import type { ReactNode } from "react";
 import { useId } from "react";
 
 import type { ApiError } from "../api/errors";
-import { useWords } from "./words";
+import { reasonInWords, useWords } from "./words";
 
 export interface ButtonProps {
   label: string;
@@ -74,16 +74,11 @@ export function Section(props: {
 
 /** What went wrong, in words, with the way on. */
 export function ErrorNote({ error, onRetry }: { error: ApiError; onRetry?: () => void }): JSX.Element {
-  const { trans } = useWords();
-  const known: Record<string, string> = {
-    unreachable: trans.__("The Jupyter server does not answer. What you see may be old."),
-    timeout: trans.__("The server takes longer than usual. What you see may be old."),
-    unreadable: trans.__("Something between here and the server gave an answer that makes no sense."),
-    missing: trans.__("ComputeHub is not installed on this Jupyter server."),
-  };
+  const words = useWords();
+  const { trans } = words;
   return (
     <div className="ch-Note ch-mod-error" role="alert">
-      <span>{known[error.code] ?? error.message}</span>
+      <span>{reasonInWords(error, words)}</span>
       {onRetry && <Button label={trans.__("Try again")} icon={refreshIcon} onClick={onRetry} />}
     </div>
   );

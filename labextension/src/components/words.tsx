@@ -2,6 +2,8 @@ import type { TranslationBundle } from "@jupyterlab/translation";
 import { nullTranslator } from "@jupyterlab/translation";
 import { createContext, useContext } from "react";
 
+import { asApiError } from "../api/errors";
+
 const MICROCREDITS_PER_CREDIT = 1_000_000;
 const DAY_AND_TIME = { weekday: "short", day: "numeric", month: "short", hour: "numeric", minute: "2-digit" } as const;
 
@@ -149,6 +151,18 @@ export function wordsOf(trans: TranslationBundle, languageCode: string): Words {
   const tag = languageCode.replace("_", "-");
   const locale = Intl.DateTimeFormat.supportedLocalesOf(tag).length ? tag : "en";
   return { trans, formats: new Formats(trans, locale) };
+}
+
+/** Why something failed, for a sentence or a notification. The server's own reasons come in its own words. */
+export function reasonInWords(reason: unknown, { trans }: Words): string {
+  const { code, message } = asApiError(reason);
+  const known: Record<string, string> = {
+    unreachable: trans.__("The Jupyter server does not answer. What you see may be old."),
+    timeout: trans.__("The server takes longer than usual. What you see may be old."),
+    unreadable: trans.__("Something between here and the server gave an answer that makes no sense."),
+    missing: trans.__("ComputeHub is not installed on this Jupyter server."),
+  };
+  return known[code] ?? message;
 }
 
 export const WordsContext = createContext<Words>(wordsOf(nullTranslator.load("computehub"), "en"));

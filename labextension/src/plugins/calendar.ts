@@ -1,12 +1,13 @@
 import type { JupyterFrontEnd, JupyterFrontEndPlugin } from "@jupyterlab/application";
 import { ILabShell, ILayoutRestorer } from "@jupyterlab/application";
-import { MainAreaWidget, WidgetTracker } from "@jupyterlab/apputils";
+import { MainAreaWidget, Notification, WidgetTracker } from "@jupyterlab/apputils";
 import { INotebookTracker } from "@jupyterlab/notebook";
 import { ITranslator } from "@jupyterlab/translation";
 import type { ReadonlyPartialJSONObject } from "@lumino/coreutils";
 
+import type { Booking } from "../api/types";
 import { CommandIDs } from "../commands";
-import { wordsOf } from "../components/words";
+import { reasonInWords, wordsOf } from "../components/words";
 import { gpuIcon } from "../icons";
 import type { CalendarChoice } from "../models/calendar";
 import type { ComputeHub } from "../models/hub";
@@ -70,7 +71,14 @@ export const calendar: JupyterFrontEndPlugin<void> = {
       caption: trans.__("Choose a GPU, a time and how often; see the price before you decide"),
       icon: gpuIcon,
       execute: async ({ booking_id, ...start }) => {
-        const booking = typeof booking_id === "string" ? await hub.client.getBooking(booking_id) : undefined;
+        let booking: Booking | undefined;
+        try {
+          booking = typeof booking_id === "string" ? await hub.client.getBooking(booking_id) : undefined;
+        } catch (reason) {
+          // Whoever clicked would hear nothing of a command that fails.
+          Notification.error(reasonInWords(reason, words));
+          return null;
+        }
         const done = await openForm({ start, booking });
         if (done) {
           tracker.forEach(({ content }) => content.model.invalidate());

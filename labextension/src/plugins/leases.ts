@@ -3,9 +3,8 @@ import { Notification } from "@jupyterlab/apputils";
 import { ITranslator } from "@jupyterlab/translation";
 import type { ReadonlyPartialJSONObject } from "@lumino/coreutils";
 
-import { asApiError } from "../api/errors";
 import { CommandIDs } from "../commands";
-import { wordsOf } from "../components/words";
+import { reasonInWords, wordsOf } from "../components/words";
 import { Actions } from "../models/actions";
 import type { ComputeHub } from "../models/hub";
 import { leaseWanted } from "../models/leaseWanted";
@@ -31,7 +30,7 @@ export const leases: JupyterFrontEndPlugin<void> = {
       commands.addCommand(id, {
         label,
         caption,
-        execute: (args) => execute(args).catch((reason) => void Notification.error(asApiError(reason).message)),
+        execute: (args) => execute(args).catch((reason) => void Notification.error(reasonInWords(reason, words))),
       });
 
     const changeLength = async (change: "extend" | "shorten", { lease_id, seconds }: Args) => {

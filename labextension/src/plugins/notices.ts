@@ -14,13 +14,14 @@ export const notices: JupyterFrontEndPlugin<void> = {
   id: "computehub:notices",
   description: "Warns before idle time, booked time or money ends, and asks for approvals.",
   autoStart: true,
-  requires: [IComputeHub, IMoves, IPreferences, ITranslator],
+  requires: [IComputeHub, IPreferences, ITranslator],
+  optional: [IMoves],
   activate: (
     { commands, restored }: JupyterFrontEnd,
     hub: ComputeHub,
-    moves: Moves,
     preferences: Preferences,
     translator: ITranslator,
+    moves: Moves | null,
   ) => {
     const words = wordsOf(translator.load("computehub"), translator.languageCode);
     // The page comes first.

@@ -1,12 +1,13 @@
 import { Dialog, Notification, ReactWidget } from "@jupyterlab/apputils";
 import { useEffect } from "react";
 
+import type { ApiError } from "../api/errors";
 import type { Booking } from "../api/types";
 import { BookingFields, SHOWN_AT_FIELDS } from "../components/bookingForm";
 import { Button, ErrorNote, Skeleton } from "../components/parts";
 import { QuoteCard } from "../components/quoteCard";
 import type { Words } from "../components/words";
-import { useWords, WordsContext } from "../components/words";
+import { reasonInWords, useWords, WordsContext } from "../components/words";
 import type { Outcome } from "../models/bookingDesk";
 import { BookingDesk } from "../models/bookingDesk";
 import type { FormStart } from "../models/bookingForm";
@@ -238,7 +239,7 @@ class BookingDialog extends Dialog<unknown> {
       } else if (this.isDisposed) {
         // The person closed the form while it was sent, and would not hear of it otherwise.
         if (refusal && !isSending) {
-          Notification.error(words.trans.__("Not booked: %1", refusal.message), { autoClose: false });
+          Notification.error(this.refusalInWords(refusal), { autoClose: false });
         }
       } else {
         this.showButton();
@@ -248,6 +249,16 @@ class BookingDialog extends Dialog<unknown> {
       }
     });
     this.showButton();
+  }
+
+  private refusalInWords(refusal: ApiError): string {
+    const { words, booking } = this.options;
+    const { trans } = words;
+    if (refusal.isTransient) {
+      return trans.__("No answer came: look at your bookings to see whether it was done.");
+    }
+    const reason = reasonInWords(refusal, words);
+    return booking ? trans.__("Your booking is as it was: %1", reason) : trans.__("Not booked: %1", reason);
   }
 
   private showButton(): void {

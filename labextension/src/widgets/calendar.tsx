@@ -1,19 +1,20 @@
-import { Dialog, Notification, ReactWidget, showDialog } from "@jupyterlab/apputils";
+import { Notification, ReactWidget } from "@jupyterlab/apputils";
 import type { IDisposable } from "@lumino/disposable";
 import type { Message } from "@lumino/messaging";
 import type { ISignal } from "@lumino/signaling";
 import { Signal } from "@lumino/signaling";
-import { useEffect, useMemo, useRef, useState } from "react";
+import { useMemo, useRef, useState } from "react";
 
-import { asApiError } from "../api/errors";
-import { newKey } from "../api/request";
 import type { Booking, Span } from "../api/types";
+import { useFocusKept } from "../components/action";
 import { BookingList } from "../components/bookingList";
 import { CalendarBar, Legend, PoolChoice } from "../components/calendarBar";
 import { ErrorNote, Loaded, Skeleton } from "../components/parts";
+import { ServerPartNote } from "../components/serverPart";
 import type { Words } from "../components/words";
-import { useWords, WordsContext } from "../components/words";
+import { reasonInWords, useWords, WordsContext } from "../components/words";
 import { gpuIcon } from "../icons";
+import { Actions } from "../models/actions";
 import type { Outcome } from "../models/bookingDesk";
 import type { FormStart } from "../models/bookingForm";
 import type { CalendarChoice } from "../models/calendar";
@@ -23,6 +24,7 @@ import type { Preferences } from "../models/preferences";
 import { momentsOf } from "../models/zoned";
 import { useResource, useSignal } from "./hooks";
 import { useLazy } from "./lazy";
+import { askToCancel } from "./leaseDialogs";
 
 /** How the calendar opens the booking form. */
 export type OpenForm = (form: { start?: FormStart; booking?: Booking }) => Promise<Outcome | null>;
@@ -121,8 +123,19 @@ function CalendarPage({ hub, model, openForm: open }: CalendarOptions & { model:
   };
   useSignal(model.changed);
   useSignal(hub.offers.changed);
+  useSignal(hub.serverPartChanged);
   const { choice } = model;
+  const { serverPart } = hub;
   const offers = hub.offers.state;
+  if (serverPart === "missing" || serverPart === "old") {
+    const { error, value } = hub.me.state;
+    const retry = () => void hub.me.refresh();
+    return (
+      <div ref={page} className="ch-Calendar-page">
+        <ServerPartNote part={serverPart} error={error} version={value?.server_version} onRetry={retry} />
+      </div>
+    );
+  }
   return (
     <div ref={page} className="ch-Calendar-page">
       <CalendarBar
@@ -188,7 +201,8 @@ function GridPart({ hub, model, openForm }: PartProps): JSX.Element {
     [poolIds, offers],
   );
   const { bookings, free } = model;
-  const error = bookings.state.error ?? free.state.error;
+  // What keeps the offers away keeps these as well, and is told above already.
+  const error = offers ? (bookings.state.error ?? free.state.error) : null;
   const retry = () => {
     void bookings.refresh();
     void free.refresh();
@@ -245,57 +259,35 @@ function ListPart({ hub, model, openForm }: PartProps): JSX.Element {
   const words = useWords();
   const state = useResource(model.bookings);
   const [busy, setBusy] = useState<ReadonlySet<string>>(new Set());
-  const keys = useMemo(() => new Map<string, string>(), []);
+  const actions = useMemo(() => new Actions(hub), [hub]);
+  const { holder, kept } = useFocusKept<HTMLDivElement>();
   const isList = state.value?.view === "list";
-  useEffect(() => () => keys.clear(), [keys]);
   const cancel = async (booking: Booking) => {
-    if (!(await confirmCancel(booking, words))) {
-      return;
-    }
-    // Kept until there is an answer, so that a second try cancels the same thing once.
-    const key = keys.get(booking.id) ?? newKey();
-    keys.set(booking.id, key);
     setBusy((ids) => new Set(ids).add(booking.id));
     try {
-      await hub.client.cancelBooking(booking.id, key);
-      hub.touched("booking");
-      await model.bookings.refresh();
+      await kept(askToCancel({ hub, actions, words }, booking).then(() => model.bookings.refresh()));
     } catch (reason) {
-      Notification.error(words.trans.__("Not cancelled: %1", asApiError(reason).message), { autoClose: false });
+      Notification.error(words.trans.__("Not cancelled: %1", reasonInWords(reason, words)), { autoClose: false });
     } finally {
       setBusy((ids) => new Set([...ids].filter((id) => id !== booking.id)));
     }
   };
   return (
-    <Loaded state={{ ...state, value: isList ? state.value : undefined }} onRetry={() => void model.bookings.refresh()}>
-      {({ items, isCut }) => (
-        <BookingList
-          bookings={items}
-          isCut={isCut}
-          busy={busy}
-          onOpen={(booking) => void openForm({ booking })}
-          onCancel={(booking) => void cancel(booking)}
-        />
-      )}
-    </Loaded>
+    <div ref={holder} tabIndex={-1} className="ch-Holder">
+      <Loaded
+        state={{ ...state, value: isList ? state.value : undefined }}
+        onRetry={() => void model.bookings.refresh()}
+      >
+        {({ items, isCut }) => (
+          <BookingList
+            bookings={items}
+            isCut={isCut}
+            busy={busy}
+            onOpen={(booking) => void openForm({ booking })}
+            onCancel={(booking) => void cancel(booking)}
+          />
+        )}
+      </Loaded>
+    </div>
   );
-}
-
-async function confirmCancel(booking: Booking, { trans, formats }: Words): Promise<boolean> {
-  const said = [
-    formats.devices(booking.model, booking.count),
-    formats.span(booking.starts_at, booking.ends_at),
-  ] as const;
-  const hasBegun = booking.state === "active";
-  const { button } = await showDialog({
-    title: trans.__("Cancel this booking?"),
-    body: hasBegun
-      ? trans.__("%1, %2. You pay for the time so far; the rest is given back.", ...said)
-      : trans.__("%1, %2. It costs nothing, and the time is free for others.", ...said),
-    buttons: [
-      Dialog.cancelButton({ label: trans.__("Keep it") }),
-      Dialog.warnButton({ label: trans.__("Cancel the booking") }),
-    ],
-  });
-  return button.accept;
 }

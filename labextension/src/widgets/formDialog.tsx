@@ -5,7 +5,7 @@ import type { ReactElement } from "react";
 import type { ApiError } from "../api/errors";
 import { asApiError } from "../api/errors";
 import type { Words } from "../components/words";
-import { WordsContext } from "../components/words";
+import { reasonInWords, WordsContext } from "../components/words";
 import { PlainRenderer } from "./plainRenderer";
 
 export interface FormOptions<Value> {
@@ -95,7 +95,7 @@ class FormDialog<Value> extends Dialog<unknown> {
       const error = asApiError(reason);
       if (this.isDisposed || !this.isAttached) {
         // The person closed the dialog meanwhile and would not hear of it otherwise.
-        Notification.error(error.message);
+        Notification.error(reasonInWords(error, this.options.words));
         return;
       }
       this.form.error = error;

@@ -3,6 +3,7 @@ import { PathExt } from "@jupyterlab/coreutils";
 
 import { stepWords } from "../components/moveWords";
 import type { Words } from "../components/words";
+import { reasonInWords } from "../components/words";
 import type { Move, Moves } from "../models/moves";
 
 /** What a move is told by while its dialog is closed: its steps, then its result. */
@@ -58,9 +59,7 @@ export class MoveToasts {
     if (phase === "done") {
       const message = lost
         ? trans._n("%2 has moved; %1 name stayed behind.", "%2 has moved; %1 names stayed behind.", lost, name)
-        : value?.target === "cpu"
-          ? trans.__("%1 is back on the CPU, with its variables.", name)
-          : trans.__("%1 is on the GPU now, with its variables.", name);
+        : this.doneInWords(move, name);
       this.put(move, message, lost ? "warning" : "success", { actions, autoClose: lost ? false : 8000 });
     } else if (phase === "cancelled") {
       this.put(move, trans.__("The move of %1 was cancelled; nothing was charged.", name), "info", {
@@ -68,9 +67,20 @@ export class MoveToasts {
         autoClose: 8000,
       });
     } else {
-      const why = value?.error?.message ?? error?.message ?? "";
+      const why = value?.error?.message ?? (error ? reasonInWords(error, this.words) : "");
       this.put(move, trans.__("%1 was not moved: %2", name, why), "error", { actions, autoClose: false });
     }
+  }
+
+  private doneInWords({ value }: Move, name: string): string {
+    const { trans } = this.words;
+    const isBack = value?.target === "cpu";
+    if (!value?.result?.restored?.length) {
+      return isBack ? trans.__("%1 is back on the CPU.", name) : trans.__("%1 is on the GPU now.", name);
+    }
+    return isBack
+      ? trans.__("%1 is back on the CPU, with its variables.", name)
+      : trans.__("%1 is on the GPU now, with its variables.", name);
   }
 
   private put(

@@ -3,10 +3,11 @@ import { PathExt } from "@jupyterlab/coreutils";
 import type { CommandRegistry } from "@lumino/commands";
 import type { IDisposable } from "@lumino/disposable";
 
-import { asApiError } from "../api/errors";
+import type { Lease } from "../api/types";
 import { CommandIDs } from "../commands";
 import { devicesOf } from "../components/moveWords";
 import type { Words } from "../components/words";
+import { reasonInWords } from "../components/words";
 import { Actions } from "../models/actions";
 import type { ComputeHub } from "../models/hub";
 import type { Moves } from "../models/moves";
@@ -15,7 +16,8 @@ import type { Preferences } from "../models/preferences";
 
 export interface NoticeToastsOptions {
   hub: ComputeHub;
-  moves: Moves;
+  /** Without the switch button moves are asked for all the same, and followed by nobody. */
+  moves: Moves | null;
   notices: Notices;
   preferences: Preferences;
   words: Words;
@@ -53,7 +55,8 @@ export class NoticeToasts implements IDisposable {
       }
     }
     for (const [id, toast] of this.shown) {
-      if (!notices.current.has(id)) {
+      const notice = notices.current.get(id);
+      if (!notice || (notice.kind !== "failed" && !this.isWanted(notice))) {
         Notification.dismiss(toast);
         this.shown.delete(id);
       }
@@ -63,7 +66,8 @@ export class NoticeToasts implements IDisposable {
   private isWanted(notice: Notice): boolean {
     if (notice.kind === "failed") {
       // One that this tab follows is told by its dialog or its own notification.
-      return !this.options.moves.of(notice.move.kernel_id);
+      const mine = this.options.moves?.of(notice.move.kernel_id);
+      return !mine || (mine.isEnded && mine.value?.id !== notice.move.id);
     }
     return notice.kind === "approval" || this.options.preferences.get("showWarnings");
   }
@@ -79,11 +83,11 @@ export class NoticeToasts implements IDisposable {
         const message = extraSeconds
           ? trans.__("%1 leaves %2 at %3. Before that it moves back to the CPU with its variables.", where, what, at)
           : trans.__("%1 leaves %2 at %3, and your credits do not last for longer.", where, what, at);
-        const extend = this.answer(longer, () => this.actions.extendLease(lease.id, extraSeconds), "accent");
+        const extend = this.answer(notice, longer, () => this.actions.extendLease(lease.id, extraSeconds), "accent");
         return {
           message,
           type: isUrgent ? "error" : "warning",
-          actions: [...(extraSeconds ? [extend] : []), this.bringBack(lease.kernel_id)],
+          actions: [...(extraSeconds ? [extend] : []), this.bringBack(notice, lease)],
         };
       }
       case "idle": {
@@ -93,8 +97,8 @@ export class NoticeToasts implements IDisposable {
           message: trans.__("No cell runs in %1. %2 is given back at %3, unless you keep it.", where, what, at),
           type: "warning",
           actions: [
-            this.answer(trans.__("Keep it"), () => this.keep(place.kernel_id), "accent"),
-            this.bringBack(place.kernel_id),
+            this.answer(notice, trans.__("Keep it"), () => this.keep(place.kernel_id), "accent"),
+            this.bringBack(notice, lease),
           ],
         };
       }
@@ -102,11 +106,11 @@ export class NoticeToasts implements IDisposable {
         const { approval } = notice;
         const [where, amount] = [nameOf(words, approval), formats.credits(approval.amount_microcredits)];
         return {
-          message: trans.__("%1 asks to spend %2: %3.", where, amount, approval.purpose),
+          message: trans.__("%1 asks to spend %2: %3.", where, amount, formats.withTimes(approval.purpose)),
           type: "warning",
           actions: [
-            this.answer(trans.__("Approve"), () => this.actions.approve(approval), "accent"),
-            this.answer(trans.__("Decline"), () => this.actions.decline(approval)),
+            this.answer(notice, trans.__("Approve"), () => this.actions.approve(approval), "accent"),
+            this.answer(notice, trans.__("Decline"), () => this.actions.decline(approval)),
           ],
         };
       }
@@ -117,38 +121,45 @@ export class NoticeToasts implements IDisposable {
         return {
           message: trans.__("%1 left %2 (%3 in all). %4", where, what, cost, lease.end_message ?? ""),
           type: "info",
-          actions: [this.answer(trans.__("Show the panel"), () => this.showPanel())],
+          actions: [this.answer(notice, trans.__("Show the panel"), () => this.showPanel())],
         };
       }
       case "failed": {
         const { move } = notice;
         const follow = async () => {
           hub.places.invalidate(move.kernel_id);
-          this.options.moves.follow(move);
+          this.options.moves?.follow(move);
         };
         return {
           message: trans.__("%1 was not moved: %2", nameOf(words, move), move.error?.message ?? ""),
           type: "error",
-          actions: [this.answer(trans.__("Show"), follow)],
+          actions: this.options.moves ? [this.answer(notice, trans.__("Show"), follow)] : [],
         };
       }
     }
   }
 
-  /** A button that does its thing once; what goes wrong is told. */
+  /** A button that does its thing once; what goes wrong is told, and then what it answers stands there again. */
   private answer(
+    { id }: Notice,
     label: string,
     act: () => Promise<unknown>,
     displayType: Notification.ActionDisplayType = "default",
   ): Notification.IAction {
-    const callback = () => void act().catch((reason) => Notification.error(asApiError(reason).message));
+    const callback = () =>
+      void act().catch((reason) => {
+        Notification.error(reasonInWords(reason, this.options.words));
+        this.shown.delete(id);
+        this.update();
+      });
     return { label, callback, displayType };
   }
 
-  private bringBack(kernelId: string): Notification.IAction {
+  private bringBack(notice: Notice, lease: Lease): Notification.IAction {
     const { moves, words } = this.options;
-    const act = async () => moves.begin(kernelId, { target: "cpu", keep: "all" });
-    return this.answer(words.trans.__("Back to the CPU now"), act);
+    const act = async () =>
+      moves ? moves.begin(lease.kernel_id, { target: "cpu", keep: "all" }) : this.actions.bringBack(lease);
+    return this.answer(notice, words.trans.__("Back to the CPU now"), act);
   }
 
   private async keep(kernelId: string): Promise<void> {

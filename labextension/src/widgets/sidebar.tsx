@@ -65,6 +65,7 @@ export class Sidebar extends ReactWidget {
     const { me, offers, leases, bookings } = this.parts.hub;
     const uses = [me, offers, leases, bookings].map((each) => each.use());
     MessageLoop.sendMessage(this, Widget.Msg.UpdateRequest);
+    this.unused?.dispose();
     this.unused = new DisposableDelegate(() => uses.forEach((use) => use.dispose()));
   }
 
