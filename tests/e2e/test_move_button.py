@@ -251,6 +251,7 @@ def test_the_button_works_in_notebook_7(lab: Lab, alice: Person, notebook: Calla
     expect(button(tab)).to_contain_text("T4")
     tab.run_cell(2)
     tab.wait_for_output(2, "2")
+    expect(tab.page.locator(".ch-StatusItem")).to_have_count(0)  # Notebook 7 has no status bar
     tab.screenshot("notebook-7-moved")
     bring_back(tab)
     assert lab.place(name)["place"] == "cpu"
