@@ -2,7 +2,7 @@ import { act, cleanup, render, screen, within } from "@testing-library/react";
 import userEvent from "@testing-library/user-event";
 
 import type { Approval, Booking, HistoryLine } from "../api/types";
-import { AllowanceView, microcreditsOf } from "../components/allowance";
+import { AllowanceForm, AllowanceView, microcreditsOf } from "../components/allowance";
 import { ApprovalList } from "../components/approvals";
 import { BookingList } from "../components/bookings";
 import { HistoryList } from "../components/history";
@@ -222,6 +222,16 @@ describe("AllowanceView", () => {
     ["many", null],
   ])("reads %p as %p microcredits", (typed, microcredits) => {
     expect(microcreditsOf(typed)).toBe(microcredits);
+  });
+});
+
+describe("AllowanceForm", () => {
+  it("says what was understood before it is saved", () => {
+    const { rerender } = render(<AllowanceForm value="1,000" onChange={nothing} error={null} />);
+    expect(screen.getByRole("status").textContent).toBe("That is 1.00 credits a day.");
+    rerender(<AllowanceForm value="many" onChange={nothing} error={null} />);
+    expect(screen.getByRole("status").textContent).toBe("Write an amount, such as 2.50.");
+    expect(screen.getByRole("textbox").getAttribute("aria-invalid")).toBe("true");
   });
 });
 

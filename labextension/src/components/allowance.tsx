@@ -42,9 +42,10 @@ export function AllowanceForm(props: {
   onChange: (typed: string) => void;
   error: ApiError | null;
 }): JSX.Element {
-  const { trans } = useWords();
+  const { trans, formats } = useWords();
   const id = useId();
   const { value, onChange, error } = props;
+  const understood = microcreditsOf(value);
   return (
     <div className="ch-Form">
       <label htmlFor={id}>{trans.__("Credits a day")}</label>
@@ -55,10 +56,16 @@ export function AllowanceForm(props: {
         inputMode="decimal"
         autoComplete="off"
         value={value}
-        aria-describedby={`${id}-hint`}
-        aria-invalid={error !== null || microcreditsOf(value) === null}
+        aria-describedby={`${id}-understood ${id}-hint`}
+        aria-invalid={error !== null || understood === null}
         onChange={(event) => onChange(event.target.value)}
       />
+      {/* A comma is a point to some and parts thousands for others: what was understood is said before it is saved. */}
+      <p id={`${id}-understood`} role="status">
+        {understood === null
+          ? trans.__("Write an amount, such as %1.", formats.amount(2_500_000))
+          : trans.__("That is %1 a day.", formats.credits(understood))}
+      </p>
       <p id={`${id}-hint`} className="ch-Hint">
         {trans.__(
           "A notebook runs whatever stands in it. Above this amount in 24 hours it asks you first; 0 asks always.",

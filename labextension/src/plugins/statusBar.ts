@@ -30,7 +30,12 @@ export const statusBar: JupyterFrontEndPlugin<void> = {
       return;
     }
     const words = wordsOf(translator.load("computehub"), translator.languageCode);
-    const onClick = () => void commands.execute(CommandIDs.showPanel);
+    const onClick = () => {
+      // The panel is a plugin of its own, which can be switched off.
+      if (commands.hasCommand(CommandIDs.showPanel)) {
+        void commands.execute(CommandIDs.showPanel);
+      }
+    };
     const activeStateChanged = new Signal<object, void>({});
     preferences.changed.connect(() => activeStateChanged.emit());
     // The page comes first.

@@ -50,7 +50,9 @@ export const tour: JupyterFrontEndPlugin<void> = {
       caption: trans.__("A few stops that show what is where"),
       execute: async () => {
         running?.dispose();
-        await commands.execute(CommandIDs.showPanel);
+        if (commands.hasCommand(CommandIDs.showPanel)) {
+          await commands.execute(CommandIDs.showPanel);
+        }
         running = new TourWidget(new Tour(stops), words);
         running.start();
       },
