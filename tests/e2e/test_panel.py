@@ -37,7 +37,7 @@ def test_the_launcher_opens_the_calendar_and_a_setting_proposes_the_usual_gpu(la
         "the server keeps the setting",
         lambda: "V100" in lab.request(SETTINGS, user="alice")["raw"],
     )
-    page.get_by_role("tab", name="GPU calendar").click()
+    page.get_by_role("tab", name="GPU Calendar").click()
     panel.calendar.get_by_role("button", name="New booking").click()
     expect(panel.dialog).to_be_visible()
     panel.answer("Close")

@@ -161,7 +161,7 @@ describe("the length of a lease", () => {
 });
 
 describe("BookingList", () => {
-  const acts = { onBook: nothing, onChange: nothing, onShow: nothing };
+  const acts = { onBook: nothing, onCalendar: nothing, onChange: nothing, onShow: nothing };
 
   it("cancels once for a double click, and says why it could not", async () => {
     let refuse: (reason: Error) => void = nothing;

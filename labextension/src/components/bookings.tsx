@@ -12,12 +12,13 @@ export interface BookingListProps {
   onChange: (booking: Booking) => void;
   onShow: (booking: Booking) => void;
   onBook: () => void;
+  onCalendar: () => void;
   /** Absent where no notebook is open that could move. */
   onMove?: (booking: Booking) => void;
 }
 
 /** Your next bookings, soonest first. */
-export function BookingList({ bookings, now, onBook, onCancel, ...acts }: BookingListProps): JSX.Element {
+export function BookingList({ bookings, now, onBook, onCalendar, onCancel, ...acts }: BookingListProps): JSX.Element {
   const { trans } = useWords();
   const { holder, kept } = useFocusKept<HTMLDivElement>();
   return (
@@ -35,10 +36,12 @@ export function BookingList({ bookings, now, onBook, onCancel, ...acts }: Bookin
           ))}
         </ul>
       ) : (
-        <EmptyNote>
-          {trans.__("Nothing is booked.")} <Button label={trans.__("Book a GPU…")} onClick={onBook} />
-        </EmptyNote>
+        <EmptyNote>{trans.__("Nothing is booked.")}</EmptyNote>
       )}
+      <div className="ch-Item-actions">
+        <Button label={trans.__("Book a GPU…")} onClick={onBook} />
+        <Button label={trans.__("Calendar")} onClick={onCalendar} />
+      </div>
     </div>
   );
 }

@@ -48,7 +48,7 @@ export class CalendarWidget extends ReactWidget {
     const { hub, words, preferences, choice } = options;
     this.addClass("ch-Calendar");
     this.title.icon = gpuIcon;
-    this.title.label = words.trans.__("GPU calendar");
+    this.title.label = words.trans.__("GPU Calendar");
     const firstWeekday = WEEKDAYS[preferences.get("weekStartsOn")];
     this.model = new CalendarModel(hub, {
       zone: words.formats.timeZone,

@@ -228,6 +228,7 @@ export function BookingsPart({ parts }: PartProps): JSX.Element {
           bookings={items.filter(({ id }) => !running.has(id))}
           now={now}
           onBook={() => void commands.execute(CommandIDs.book)}
+          onCalendar={() => void commands.execute(CommandIDs.openCalendar)}
           onCancel={askToCancel}
           onMove={
             canMove ? ({ count, model }) => void commands.execute(CommandIDs.moveNotebook, { count, model }) : undefined
