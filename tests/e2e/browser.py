@@ -161,17 +161,15 @@ class Tab:
     # Looking
 
     def screenshot(self, name: str, *, dark: bool = False) -> None:
-        """Keep a picture in .test/images, and in docs/images where there is none yet or SCREENSHOTS=1 asks for it."""
+        """Keep a picture in .test/images, and with SCREENSHOTS=1 in docs/images too where a document shows it."""
         if dark:
             self.theme("JupyterLab Dark")
         try:
             kept = ROOT / ".test" / "images" / f"{name}.png"
             kept.parent.mkdir(parents=True, exist_ok=True)
             self.page.screenshot(path=kept, animations="disabled", caret="hide")
-            target = IMAGES / f"{name}.png"
-            if os.environ.get("SCREENSHOTS") or not target.exists():
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(kept.read_bytes())
+            if os.environ.get("SCREENSHOTS") and is_shown(name):
+                (IMAGES / kept.name).write_bytes(kept.read_bytes())
         finally:
             if dark:
                 self.theme("JupyterLab Light")
@@ -242,6 +240,12 @@ class Person:
 def new_person(browser: Browser, lab: Lab, user: str, *, width: int = 1280, height: int = 1000) -> Person:
     context = browser.new_context(viewport={"width": width, "height": height}, timezone_id="Europe/Berlin")
     return Person(lab, user, context)
+
+
+def is_shown(name: str) -> bool:
+    """Whether a document has this picture, or its light twin: one that nobody sees is not kept."""
+    documents = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    return any(f"images/{name.removesuffix('-dark')}.png" in document.read_text() for document in documents)
 
 
 def keep_for_later(tab: Tab, name: str) -> Path:
