@@ -20,6 +20,7 @@ from computehub_ext.core.database import Unit
 from computehub_ext.core.errors import InsufficientCredits, NotFound, SlotTaken
 from computehub_ext.core.ids import new_id
 from computehub_ext.core.timespan import TimeSpan
+from computehub_ext.people import service as people
 from computehub_ext.people.model import Person
 
 
@@ -197,10 +198,17 @@ def cancel_series(unit: Unit, calendar: Calendar, *, series_id: str, person_id: 
     return cancelled
 
 
-def given_back(bookings: Sequence[Booking]) -> int:
-    """What those cost that were cancelled before they began, in microcredits: nothing of it was charged."""
-    early = (b for b in bookings if b.state is BookingState.CANCELLED and b.changed_at <= b.span.start_at)
-    return sum(booking.amount_microcredits for booking in early)
+def given_back(bookings: Sequence[Booking]) -> tuple[int, int]:
+    """What those cost that were cancelled before they began, of which nothing was charged, and what the others cost."""
+    early = [b for b in bookings if b.state is BookingState.CANCELLED and b.changed_at <= b.span.start_at]
+    back = sum(booking.amount_microcredits for booking in early)
+    return back, sum(booking.amount_microcredits for booking in bookings) - back
+
+
+def release_of_series(unit: Unit, series: Series, *, now: datetime) -> None:
+    """Let flow back into the allowance what a kernel spent for the series and what nobody holds any more."""
+    back, kept = given_back(series.bookings)
+    people.release_allowance(unit, reference=series.id, amount_microcredits=back, kept_microcredits=kept, now=now)
 
 
 def _add(unit: Unit, series: Series) -> None:

@@ -11,7 +11,7 @@ from computehub_ext.bookings import moving
 from computehub_ext.bookings import service as bookings
 from computehub_ext.bookings import when as words
 from computehub_ext.bookings.model import Booking
-from computehub_ext.bookings.series import SeriesWish, find_series, given_back, quote_series, whole_second
+from computehub_ext.bookings.series import SeriesWish, find_series, quote_series, release_of_series, whole_second
 from computehub_ext.client.edge import Edge, moment, page_size
 from computehub_ext.core.actor import Actor, Via
 from computehub_ext.core.cursor import read_cursor, write_cursor
@@ -276,9 +276,7 @@ class BookingCalls(Edge):
             unused = booking.amount_microcredits - booking.held_cost(now)
             people.release_allowance(unit, reference=booking.id, amount_microcredits=unused, now=now)
             if booking.series_id is not None:
-                together = find_series(unit, booking.series_id, person_id=person.id).bookings
-                unused = given_back(together)
-                people.release_allowance(unit, reference=booking.series_id, amount_microcredits=unused, now=now)
+                release_of_series(unit, find_series(unit, booking.series_id, person_id=person.id), now=now)
             unit.emit("booking", action="cancelled", booking_id=booking.id)
             return self._booking_view(unit, booking)
 

@@ -51,7 +51,7 @@ class ScheduleCalls(BookingCalls):
             booking = bookings.find(unit, booking_id, person_id=person.id)
             changed = moving.moved(
                 booking,
-                start_at=None if starts_at is None else _start(starts_at, now),
+                start_at=None if starts_at is None else _start(starts_at, booking, now),
                 duration=None if duration_seconds is None else timedelta(seconds=duration_seconds),
                 count=count,
                 now=now,
@@ -176,10 +176,12 @@ class ScheduleCalls(BookingCalls):
 
     async def cancel_series(self, actor: Actor, key: str, series_id: str) -> Json:
         def work(unit: Unit, person: Person, now: datetime) -> Json:
-            series.cancel_series(unit, self._calendar, series_id=series_id, person_id=person.id, now=now)
+            for each in series.cancel_series(
+                unit, self._calendar, series_id=series_id, person_id=person.id, now=now
+            ):  # what a kernel spent on moving one of them is its own
+                people.release_allowance(unit, reference=each.id, amount_microcredits=each.amount_microcredits, now=now)
             found = series.find_series(unit, series_id, person_id=person.id)
-            unused = series.given_back(found.bookings)
-            people.release_allowance(unit, reference=series_id, amount_microcredits=unused, now=now)
+            series.release_of_series(unit, found, now=now)
             return self._series_view(unit, found)
 
         return await self._once(actor, key, "cancel_series", {"series_id": series_id}, work)
@@ -196,6 +198,7 @@ class ScheduleCalls(BookingCalls):
         return await self._as_person(actor, view)
 
 
-def _start(text: str, now: datetime) -> datetime:
+def _start(text: str, booking: Booking, now: datetime) -> datetime:
     at = moment(text, "starts_at")
-    return now if now - JUST_NOW < at < now else at
+    # A form sends what it was opened with: the start of what has just begun is no wish for another.
+    return now if now - JUST_NOW < at < now and at != booking.span.start_at else at

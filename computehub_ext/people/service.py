@@ -168,15 +168,22 @@ def refer_spending(unit: Unit, *, person_id: str, key: str, reference: str) -> N
     store.change_spending(unit, person_id, key, reference=reference)
 
 
-def release_allowance(unit: Unit, *, reference: str, amount_microcredits: int, now: datetime) -> None:
+def release_allowance(
+    unit: Unit, *, reference: str, amount_microcredits: int, now: datetime, kept_microcredits: int = 0
+) -> None:
     """Let flow back what was held for ``reference`` but is not used.
 
     ``amount_microcredits`` is all of it so far, not what is added: told again, nothing flows back twice. The newest
     spending gets it first. A reference that no kernel spent for is fine: it was paid for in the browser.
+
+    ``kept_microcredits`` is what is still held or was used of what the reference stands for, and does not flow back:
+    a part that became dearer since may have cost more than was spent for it here.
     """
     check_amount(amount_microcredits, least=0)
-    left = amount_microcredits
-    for spending in store.spendings_for(unit, reference):
+    spendings = store.spendings_for(unit, reference)
+    spent = sum(spending.amount_microcredits for spending in spendings)
+    left = min(amount_microcredits, max(0, spent - kept_microcredits))
+    for spending in spendings:
         part = min(left, spending.amount_microcredits)
         left -= part
         if part > spending.released_microcredits:

@@ -224,6 +224,14 @@ MUTANTS: tuple[Mutant, ...] = (
         test="tests/unit/test_series.py::TestCancelling::test_is_the_persons_own",
     ),
     Mutant(
+        name="a kernel gets more of its allowance back for one of a series than it spent on that one",
+        file="computehub_ext/people/service.py",
+        old="    left = min(amount_microcredits, max(0, spent - kept_microcredits))\n",
+        new="    left = min(amount_microcredits, spent)\n",
+        test="tests/integration/api/test_schedules.py::TestSeries"
+        "::test_one_that_became_dearer_gives_nothing_of_the_others_back",
+    ),
+    Mutant(
         name="a recurrence rule without an interval goes on for ever",
         file="computehub_ext/bookings/recurrence.py",
         old='parts.get("INTERVAL", "1"), 1, _INTERVAL_MAX)',

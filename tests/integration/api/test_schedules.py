@@ -97,6 +97,13 @@ class TestMoving:
         assert move(hub, booking, duration_seconds=30).json()["details"]["field"] == "duration_seconds"
         hub.as_("alice").post(f"leases/{lease['id']}/end")
 
+    def test_what_has_just_begun_may_be_sent_its_own_start(self, hub: Hub) -> None:
+        wish = {"model": "T4", "starts_at": hub.clock.now().isoformat(), "duration_seconds": HOUR}
+        booking = hub.as_("alice").post("bookings", wish).json()
+        hub.clock.advance(seconds=20)
+        moved = move(hub, booking, starts_at=booking["starts_at"], duration_seconds=2 * HOUR, count=1)
+        assert (moved.status_code, moved.json()["starts_at"]) == (200, booking["starts_at"])
+
     def test_a_kernel_spends_its_allowance_on_what_it_costs_more(self, hub: Hub) -> None:
         """5 credits a day: 1 for the booking and 3 more; then 4 more are above it."""
         booking = book(hub, 9, who="chk_alice_1")
@@ -232,6 +239,22 @@ class TestSeries:
         assert left() == before - 3_000_000
         hub.as_("bob").post(f"bookings/{made['items'][0]['id']}/cancel")
         assert left() == before - 2_000_000
+        hub.as_("bob").post(f"booking-series/{made['id']}/cancel")
+        assert left() == before
+
+    def test_one_that_became_dearer_gives_nothing_of_the_others_back(self, hub: Hub) -> None:
+        """Or a kernel books, moves and cancels until it holds any number of credits."""
+
+        def left() -> int:
+            return hub.as_("bob").get("me").json()["allowance"]["left_microcredits"]
+
+        before = left()
+        made = hub.as_("chk_bob").post("booking-series", {**self.wish, "rrule": "FREQ=DAILY;COUNT=2"}).json()
+        assert move(hub, made["items"][0], "chk_bob", duration_seconds=3 * HOUR).status_code == 200
+        assert left() == before - 4_000_000
+        hub.as_("bob").post(f"bookings/{made['items'][0]['id']}/cancel")
+        assert left() == before - 1_000_000
+        assert move(hub, made["items"][1], "chk_bob", duration_seconds=2 * HOUR).status_code == 200
         hub.as_("bob").post(f"booking-series/{made['id']}/cancel")
         assert left() == before
 
