@@ -35,7 +35,7 @@ export default function CalendarGrid(props: CalendarGridProps): JSX.Element {
   const words = useWords();
   const host = useRef<HTMLDivElement>(null);
   const calendar = useRef<Calendar | null>(null);
-  const drawn = useRef("");
+  const drawn = useRef<EventInput[][]>([]);
   const latest = useRef(props);
   latest.current = props;
   const { view, day, firstWeekday, bookings, moving, free, pools } = props;
@@ -43,7 +43,7 @@ export default function CalendarGrid(props: CalendarGridProps): JSX.Element {
   useEffect(() => {
     const made = new Calendar(host.current!, optionsOf(latest, words));
     calendar.current = made;
-    drawn.current = "";
+    drawn.current = [];
     // The panel's width changes without the window's.
     const sizes = new ResizeObserver(() => made.updateSize());
     sizes.observe(host.current!);
@@ -66,17 +66,21 @@ export default function CalendarGrid(props: CalendarGridProps): JSX.Element {
   // It is drawn at last, by the effect below, so that it opens with all that is known in one go.
 
   useEffect(() => {
+    const now = latest.current.now();
     const events = [
-      ...free.map((run) => freeEvent(run, pools, latest.current.now(), words)),
-      ...bookings.map((booking) => bookingEvent(booking, moving.get(booking.id), latest.current.now())),
+      free.map((run) => freeEvent(run, pools, now, words)),
+      bookings.map((booking) => bookingEvent(booking, moving.get(booking.id), now)),
     ];
-    // Most looks at the server bring nothing new, and to draw hundreds of bookings again takes a while.
-    const drawing = JSON.stringify(events);
-    if (drawing !== drawn.current) {
-      const isFirst = drawn.current === "";
-      drawn.current = drawing;
-      calendar.current?.setOption("events", events);
-      if (isFirst) {
+    // Most looks at the server bring nothing new, and to draw hundreds of bookings again takes a while. What stays the
+    // same array is not drawn again.
+    const before = drawn.current;
+    drawn.current = events.map((each, place) => {
+      const known = before[place];
+      return known && JSON.stringify(known) === JSON.stringify(each) ? known : each;
+    });
+    if (drawn.current.some((each, place) => each !== before[place])) {
+      calendar.current?.batchRendering(() => calendar.current?.setOption("eventSources", drawn.current));
+      if (!before.length) {
         calendar.current?.render();
       } else if (host.current) {
         nameBookings(host.current, bookings, words);
