@@ -6,8 +6,10 @@ import csv
 import io
 from typing import Any
 
+import httpx
 import pytest
 
+from computehub_ext.api.handlers import history as handlers
 from computehub_ext.core.actor import Actor, Via
 from computehub_ext.ledger import service as ledger
 from computehub_ext.ledger.model import Origin
@@ -133,3 +135,19 @@ def test_a_form_takes_its_bounds_from_here(hub: Hub) -> None:
         "closing_reserve_seconds": 60,
     }
     assert (me["is_admin"], me["server_version"].count(".")) == (False, 2)
+
+
+def test_a_table_that_breaks_off_is_no_whole_table(
+    hub: Hub, lease: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pages = hub.plane.history_table
+
+    async def breaks_off(*arguments: Any, cursor: str | None = None, **named: Any) -> Any:
+        if cursor is not None:
+            raise RuntimeError("the database is gone")
+        return await pages(*arguments, **named)
+
+    monkeypatch.setattr(handlers, "_PAGE", 1)
+    monkeypatch.setattr(hub.plane, "history_table", breaks_off)
+    with pytest.raises(httpx.RemoteProtocolError):
+        hub.as_("alice").get("history.csv")
