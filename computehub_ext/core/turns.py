@@ -70,11 +70,15 @@ class Turns:
     def _finish(self) -> None:
         while self._done:
             request, future = self._done.popleft()
-            if request.error is None and request.unit is not None:
-                self._committed(request.unit)
+            error = request.error
+            if error is None and request.unit is not None:
+                try:
+                    self._committed(request.unit)
+                except Exception as failure:  # told to who asked, as `Database.write` does; the others get their answers
+                    error = failure
             if future.cancelled():
                 continue
-            if request.error is None:
+            if error is None:
                 future.set_result(request.result)
             else:
-                future.set_exception(request.error)
+                future.set_exception(error)

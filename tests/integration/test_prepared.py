@@ -151,6 +151,18 @@ class TestSoon:
         assert said.count("SAVEPOINT request") >= 99  # the first one's came before anybody listened
         assert said.count("COMMIT") <= 10
 
+    def test_what_fails_after_a_commit_is_told_to_its_own_alone(self) -> None:
+        def failing(unit: Unit) -> None:
+            unit.after_commit(lambda: [].pop())
+
+        async def beside(database: Database) -> list[object]:
+            work = [database.write_soon(failing), database.write_soon(lambda unit: "mine")]
+            return list(await asyncio.wait_for(asyncio.gather(*work, return_exceptions=True), 30))
+
+        with Database("sqlite://") as database:
+            failed, mine = asyncio.run(beside(database))
+        assert (type(failed), mine) == (IndexError, "mine")
+
     def test_a_closed_database_tells_each(self) -> None:
         async def two(database: Database) -> list[object]:
             work = [database.write_soon(lambda unit: None) for _ in range(2)]
