@@ -150,7 +150,10 @@ def test_a_notebook_asks_above_the_allowance_that_is_set_here(
     dialog = sidebar.press("Next bookings", "Cancel")
     dialog.get_by_role("button", name="Cancel the booking").click()
     expect(bookings).to_contain_text("Nothing is booked.")
-    assert [each["state"] for each in lab.api("bookings", user="alice")["items"]] == ["cancelled"]
+    # Runs of the tests before are among them.
+    states = [each["state"] for each in lab.api("bookings", user="alice")["items"]]
+    assert states.count("cancelled") == 1
+    assert set(states) <= {"cancelled", "completed"}
     lab.api("me/allowance", user="alice", method="PUT", body={"per_day_microcredits": 5_000_000})
 
 
