@@ -74,7 +74,7 @@ class Turns:
             if error is None and request.unit is not None:
                 try:
                     self._committed(request.unit)
-                except Exception as failure:  # told to who asked, as `Database.write` does; the others get their answers
+                except Exception as failure:  # told to who asked; the others get their answers
                     error = failure
             if future.cancelled():
                 continue
