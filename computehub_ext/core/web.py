@@ -69,6 +69,10 @@ class Failures(RequestHandler):
 
     def send_error(self, status_code: int = 500, **kwargs: Any) -> None:
         error = kwargs.get("exc_info", (None, None, None))[1]
+        if self._headers_written and not self._finished:
+            # Ended in good order, an answer that is sent in parts would look whole.
+            self.detach().close()
+            return
         super().send_error(error.status if isinstance(error, ComputeHubError) else status_code, **kwargs)
 
     def failure_body(self, status_code: int, error: BaseException | None) -> dict[str, Any]:

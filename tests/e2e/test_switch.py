@@ -183,7 +183,10 @@ def test_two_browsers_go_along_one_of_them_hidden(
     his.run_cell(4)
     his.wait_for_output(4, "also here True")
     hers.wait_for_output(4, "also here True")
-    assert lab.place(name, "bob")["lease"] is None, "what Alice pays is not shown to Bob"
+    place = lab.place(name, "bob")
+    assert (place["payer"]["username"], place["moved_by"]["username"], place["is_mine"]) == ("alice", "alice", False)
+    assert "balance" not in str(place), "what Alice has is not shown to Bob"
+    assert not any(place["may"][act] for act in ("move", "extend", "shorten", "end")), place["may"]
 
 
 def test_notebook_7_goes_along(lab: Lab, alice: Person, notebook: Callable[..., str]) -> None:
