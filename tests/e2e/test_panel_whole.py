@@ -82,5 +82,9 @@ def test_the_panel_speaks_german(
         expect(panel).to_contain_text("Für Sie läuft keine GPU.")
         expect(page.get_by_role("button", name=re.compile("Auf eine GPU umziehen"))).to_be_visible()
         tab.screenshot("panel-german")
+        # Jupyter's server translates settings by language packs alone; ours are translated in the page.
+        page.evaluate("() => window.jupyterapp.commands.execute('settingeditor:open')")
+        page.locator(".jp-PluginList-entry", has_text="GPUs und Credits").click()
+        expect(page.locator(".jp-SettingsPanel:visible").get_by_text("Übliche GPU")).to_be_visible()
         tab.assert_clean_console()
         alice.leave()

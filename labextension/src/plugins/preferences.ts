@@ -1,7 +1,9 @@
 import type { JupyterFrontEnd, JupyterFrontEndPlugin } from "@jupyterlab/application";
 import { ISettingRegistry } from "@jupyterlab/settingregistry";
+import { ITranslator, nullTranslator } from "@jupyterlab/translation";
 
 import { Preferences } from "../models/preferences";
+import { translatedSchema } from "../models/schemaWords";
 import { IPreferences } from "../tokens";
 
 const ID = "computehub:preferences";
@@ -12,9 +14,11 @@ export const preferences: JupyterFrontEndPlugin<Preferences> = {
   description: "How ComputeHub shows GPUs, and what it proposes.",
   autoStart: true,
   provides: IPreferences,
-  optional: [ISettingRegistry],
-  activate: (_: JupyterFrontEnd, registry: ISettingRegistry | null): Preferences => {
+  optional: [ISettingRegistry, ITranslator],
+  activate: (_: JupyterFrontEnd, registry: ISettingRegistry | null, translator: ITranslator | null): Preferences => {
     const preferences = new Preferences();
+    const trans = (translator ?? nullTranslator).load("computehub");
+    registry?.transform(ID, { fetch: (plugin) => ({ ...plugin, schema: translatedSchema(plugin.schema, trans) }) });
     registry
       ?.load(ID)
       .then((settings) => preferences.follow(settings))
