@@ -6,6 +6,8 @@ import asyncio
 import hashlib
 import os
 import secrets
+import threading
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,10 @@ from computehub_ext.notebook.wire import Subscription
 
 STOP_SECONDS = 10.0
 """How long a stopping server waits for what it does in the background: ending kernels, releasing leases."""
+FILES_SECONDS = 5.0
+FILES_LOOK_SECONDS = 0.02
+FILE_THREAD = "AnyIO worker thread"
+"""What anyio calls the threads in which Jupyter reads and writes files."""
 TOKEN_PREFIX = "chk_"
 
 
@@ -315,6 +321,20 @@ class ComputeHubKernelManager(AsyncMappingKernelManager):
         if self.watch is not None:
             await self.watch.stop()
         self.survival.close()
+        await files_are_at_rest()
+
+
+async def files_are_at_rest(within_seconds: float = FILES_SECONDS) -> None:
+    """Wait for tasks that still read or write files, so that none is cut off when the loop stops.
+
+    A shared notebook's room saves once more when the server stops, in a task that its extension does not wait for. A
+    loop that stops under it leaves the notebook as it was before the last edits, and a thread that Python waits for
+    without end: anyio ends one only with the task that first asked for it. As leased kernels are let go, nothing else
+    would take the time that such a save needs.
+    """
+    deadline = time.monotonic() + within_seconds
+    while any(thread.name == FILE_THREAD for thread in threading.enumerate()) and time.monotonic() < deadline:
+        await asyncio.sleep(FILES_LOOK_SECONDS)
 
 
 def _hashed(token: str) -> str:

@@ -15,7 +15,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ import psutil
 ROOT = Path(__file__).resolve().parent.parent.parent
 STARTED_IN_SECONDS = 60.0
 ENDED_IN_SECONDS = 30.0
+TOLD_IN_SECONDS = 2.0
 MARK = "COMPUTEHUB_TEST_RUN"
 
 OVERRIDES = {
@@ -177,6 +178,9 @@ class Lab:
         try:
             self.process.wait(ENDED_IN_SECONDS)
         except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGUSR2)
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(TOLD_IN_SECONDS)
             self.process.kill()
             self.process.wait(ENDED_IN_SECONDS)
             raise AssertionError(f"the server did not end on {how}:\n{self.tail()}") from None
@@ -263,7 +267,7 @@ class Lab:
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
 
-    def tail(self, lines: int = 60) -> str:
+    def tail(self, lines: int = 200) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:]) if self.log.exists() else ""
 
     def write_notebook(self, name: str, cells: list[str], **metadata: Any) -> Path:

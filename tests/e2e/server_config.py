@@ -1,9 +1,27 @@
 """The tests' server: the demo's settings, with the names and tokens of the people that the test made up."""
 
+import asyncio
+import faulthandler
 import json
 import os
+import signal
+import sys
+from types import FrameType
 
 from traitlets.config import get_config
+
+
+def tell_where_it_stands(signum: int, frame: FrameType | None) -> None:
+    """Print what every task and every thread waits for: a test asks a server that does not end."""
+    try:
+        for task in asyncio.all_tasks():
+            task.print_stack(file=sys.stderr)
+    except RuntimeError as error:
+        sys.stderr.write(f"{error}\n")
+    faulthandler.dump_traceback(file=sys.stderr)
+
+
+signal.signal(signal.SIGUSR2, tell_where_it_stands)
 
 c = get_config()
 c.ServerApp.identity_provider_class = "computehub_ext.api.identity.TwoUserIdentityProvider"
