@@ -333,7 +333,9 @@ async def files_are_at_rest(within_seconds: float = FILES_SECONDS) -> None:
     would take the time that such a save needs.
     """
     deadline = time.monotonic() + within_seconds
-    while any(thread.name == FILE_THREAD for thread in threading.enumerate()) and time.monotonic() < deadline:
+    while time.monotonic() < deadline:
+        if all(thread.name != FILE_THREAD for thread in threading.enumerate()):
+            return
         await asyncio.sleep(FILES_LOOK_SECONDS)
 
 
