@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from computehub_ext.core.errors import Invalid
 
@@ -88,8 +88,13 @@ class Placed:
     """A kernel that listens.
 
     ``connection_info`` has Jupyter's names (``transport``, ``ip``, ``shell_port`` …, ``key`` as text,
-    ``signature_scheme``). ``warm`` tells whether a standby kernel was taken over. ``python_version`` is empty for a
-    kernel of another language.
+    ``signature_scheme``); where the messages leave the machine also ``curve_publickey`` and ``curve_secretkey``, Z85
+    text, with which its sockets are CurveZMQ servers. ``warm`` tells whether a standby kernel was taken over. ``pid`` is
+    of this machine, None elsewhere. ``python_version`` is empty for a kernel of another language. ``meeting_dir`` is a
+    folder that has the same path here and there and that only the kernel's user (and root) enters: sockets made in it
+    connect the two. It is None where they share no folder, or are on one machine with nothing between them.
+    ``host`` is where other machines reach the kernel's ports, None for this machine. ``details`` are worth keeping with
+    the lease, such as an image's digest or a job's number.
     """
 
     placement_id: str
@@ -97,6 +102,9 @@ class Placed:
     warm: bool
     pid: int | None
     python_version: str
+    meeting_dir: str | None = None
+    host: str | None = None
+    details: Mapping[str, str] = field(default_factory=dict)
 
 
 class LookState(StrEnum):
@@ -118,6 +126,9 @@ class Ending(StrEnum):
     UNPAID = "unpaid"
     SUPERVISOR_LOST = "supervisor_lost"
     START_FAILED = "start_failed"
+    PREEMPTED = "preempted"
+    TIME_LIMIT = "time_limit"
+    NODE_LOST = "node_lost"
 
 
 ENDINGS: dict[Ending, str] = {
@@ -129,6 +140,9 @@ ENDINGS: dict[Ending, str] = {
     Ending.UNPAID: "The time that was paid for ran out.",
     Ending.SUPERVISOR_LOST: "The process that watched over the kernel was killed, and the kernel with it.",
     Ending.START_FAILED: "The kernel could not be started.",
+    Ending.PREEMPTED: "The cluster took the GPU for work that goes first.",
+    Ending.TIME_LIMIT: "The time that the cluster had set for the job was over.",
+    Ending.NODE_LOST: "The machine that the kernel ran on is gone.",
 }
 
 
@@ -164,7 +178,8 @@ class Backend(ABC):
     ``testing.backend_contract.BackendContract`` says the same as tests.
     """
 
-    name: ClassVar[str]
+    name: str
+    """As pools name it: the kind's own, or what the administrator called this place of that kind."""
 
     @abstractmethod
     def start(self, request: StartRequest) -> Placed:
@@ -183,6 +198,8 @@ class Backend(ABC):
             There is no room now.
         SkipPlace
             It took too long; whatever was begun is stopped.
+        Unreachable
+            The place does not answer. Whatever was begun is found by ``list_placements`` once it does.
         """
 
     @abstractmethod
@@ -238,3 +255,14 @@ class WarmPool(Protocol):
     @property
     def warm_count(self) -> int:
         """How many could be taken over this moment."""
+
+
+@runtime_checkable
+class Logs(Protocol):
+    """A backend that keeps what a kernel wrote outside its channels."""
+
+    def log(self, placement_id: str) -> str:
+        """Return the last of it, at most some kilobytes, also of a placement that has ended.
+
+        Raises ``NotFound`` for an unknown placement.
+        """

@@ -13,6 +13,8 @@ that the directory may be renamed while it runs (that is how a standby kernel be
     end.json         {reason, exit_code, at}, the last thing written
     log              what the kernel wrote outside its channels, at most a few megabytes
 
+SIGINT is passed on to the kernel's process group: who is not on this machine interrupts a cell so.
+
 If this process is killed, the kernel is killed by the operating system (PR_SET_PDEATHSIG). What the kernel started
 stays below this process even when it detaches (PR_SET_CHILD_SUBREAPER), so that a walk over ``/proc`` finds it.
 """
@@ -128,6 +130,9 @@ class Supervisor:
             taken = signal.sigtimedwait(watched, wait)
             self._reap()
             self._count_oom_kills()
+            if taken is not None and taken.si_signo == signal.SIGINT and self.kernel_status is None:
+                # To its whole group, as Jupyter does: a cell may wait for a program that it runs.
+                _send_to_group(signal.SIGINT, self.kernel_pid)
             grace_seconds = _read_number("stop")
             if grace_seconds is None and taken is not None and taken.si_signo == signal.SIGTERM:
                 grace_seconds = STOP_GRACE_SECONDS  # the machine shuts down
@@ -259,10 +264,14 @@ def _send(number: int, processes: dict[int, Stat]) -> None:
 def _send_to_groups(number: int, processes: dict[int, Stat]) -> None:
     """Signal the process groups of our descendants: each began below us, so that only descendants are in it."""
     for group in {stat.group for stat in processes.values()} - {os.getpgrp(), 0, 1}:
-        try:
-            os.killpg(group, number)
-        except (ProcessLookupError, PermissionError):
-            pass
+        _send_to_group(number, group)
+
+
+def _send_to_group(number: int, group: int) -> None:
+    try:
+        os.killpg(group, number)
+    except (ProcessLookupError, PermissionError):
+        pass
 
 
 def _read_number(name: str) -> float | None:

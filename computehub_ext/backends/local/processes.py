@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Collection
 
-from .environment import LABEL, OWNER
+from ..environment import LABEL, OWNER
 
 
 def start_time(pid: int) -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from ..model import StartRequest
+from .model import StartRequest
 
 LABEL = "COMPUTEHUB_PLACEMENT_ID"
 OWNER = "COMPUTEHUB_BACKEND_ID"
