@@ -17,9 +17,9 @@ from typing import Any
 
 from computehub_ext.core.errors import NotFound, NotYetEnded, Refused, SkipPlace
 
+from ..environment import PASSED_ON, a_standby_can_take, for_placement
 from ..model import ENDINGS, Backend, Ending, Health, Look, LookState, Placed, StartRequest, check_placement_id
 from .directory import PlacementDirectory
-from ..environment import PASSED_ON, a_standby_can_take, for_placement
 from .launch import Command, Launcher
 from .processes import kill_labelled, labelled, send
 from .warm import WarmKernels, WarmSettings, adopt

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from computehub_ext.core.errors import Refused
 
-from .directory import PlacementDirectory
 from ..environment import LABEL, OWNER, PASSED_ON, passed_on
+from .directory import PlacementDirectory
 
 _KERNEL_WING = Path(__file__).resolve().parents[2] / "kernel"  # programs that we start, not modules that we import
 _SUPERVISOR, _STANDBY = str(_KERNEL_WING / "supervisor.py"), str(_KERNEL_WING / "standby.py")
