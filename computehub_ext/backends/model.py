@@ -90,11 +90,11 @@ class Placed:
     ``connection_info`` has Jupyter's names (``transport``, ``ip``, ``shell_port`` …, ``key`` as text,
     ``signature_scheme``); where the messages leave the machine also ``curve_publickey`` and ``curve_secretkey``, Z85
     text, with which its sockets are CurveZMQ servers. ``warm`` tells whether a standby kernel was taken over. ``pid``
-    is of this machine, None elsewhere. ``python_version`` is empty for a kernel of another language. ``meeting_dir`` is a
-    folder that has the same path here and there and that only the kernel's user (and root) enters: sockets made in it
-    connect the two. It is None where they share no folder, or are on one machine with nothing between them.
-    ``host`` is where other machines reach the kernel's ports, None for this machine. ``details`` are worth keeping with
-    the lease, such as an image's digest or a job's number.
+    is of this machine, None elsewhere. ``python_version`` is empty for a kernel of another language. ``meeting_dir``
+    is a folder that has the same path here and there and that only the kernel's user (and root) enters: sockets made
+    in it connect the two. It is None where they share no folder, or are on one machine with nothing between them.
+    ``host`` is where other machines reach the kernel's ports, None for this machine. ``details`` are worth keeping
+    with the lease, such as an image's digest or a job's number.
     """
 
     placement_id: str
