@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -183,6 +183,7 @@ def lease(
     held: int,
     devices: Iterable[Device],
     placement_id: str | None,
+    place_details: Mapping[str, str],
     settings: Settings,
     now: datetime,
 ) -> Json:
@@ -212,6 +213,7 @@ def lease(
         "billed_as": "credits",
         "server_now": moment(now),
         "placement_id": placement_id,
+        "place": {"name": pool.backend, "details": dict(place_details)},
         "devices": [{"index": d.index, "uuid": d.uuid, "name": value.model} for d in devices],
     }
 

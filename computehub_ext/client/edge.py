@@ -19,7 +19,7 @@ from computehub_ext.core.offload import Pools
 from computehub_ext.core.settings import Settings
 from computehub_ext.leases import service as leases
 from computehub_ext.leases import store as lease_store
-from computehub_ext.leases.model import Lease, LeaseState
+from computehub_ext.leases.model import Lease, LeaseState, Placement
 from computehub_ext.leases.operator import LeaseOperator
 from computehub_ext.ledger import service as ledger
 from computehub_ext.people import service as people
@@ -137,19 +137,21 @@ class Edge:
         return lease
 
     def _lease_view(self, unit: Unit, lease: Lease, now: datetime) -> Json:
-        placement_id = _placement_of(unit, lease)
+        placements = lease_store.placements_of(unit, lease.id)
+        placement_id = _standing(placements)
         return views.lease(
             lease,
             pool=pools.get_pool(unit, lease.pool_id),
             held=ledger.held(unit, lease.hold_id),
             devices=_claimed(unit, lease, placement_id),
             placement_id=placement_id,
+            place_details=placements[-1].details if placements else {},
             settings=self.settings,
             now=now,
         )
 
     def _devices_of(self, unit: Unit, lease: Lease) -> list[Device]:
-        return _claimed(unit, lease, _placement_of(unit, lease))
+        return _claimed(unit, lease, _standing(lease_store.placements_of(unit, lease.id)))
 
     def _watched(self) -> list[Watched]:
         """The devices to read now: those that running leases hold."""
@@ -164,9 +166,8 @@ class Edge:
         return self._database.read(look)
 
 
-def _placement_of(unit: Unit, lease: Lease) -> str | None:
-    placements = [p for p in lease_store.placements_of(unit, lease.id) if p.ended_at is None]
-    return placements[-1].id if placements else None
+def _standing(placements: list[Placement]) -> str | None:
+    return next((each.id for each in reversed(placements) if each.ended_at is None), None)
 
 
 def _claimed(unit: Unit, lease: Lease, placement_id: str | None) -> list[Device]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -44,6 +45,8 @@ class EndReason(StrEnum):
     UNPAID = "unpaid"
     START_FAILED = "start_failed"
     CANCELLED = "cancelled"
+    PREEMPTED = "preempted"
+    PLACE_LOST = "place_lost"
 
 
 END_TEXT = {
@@ -56,6 +59,8 @@ END_TEXT = {
     EndReason.UNPAID: "The kernel was ended because nobody renewed the lease in time.",
     EndReason.START_FAILED: "The GPU kernel could not be started; nothing was charged.",
     EndReason.CANCELLED: "The move to the GPU was cancelled; nothing was charged.",
+    EndReason.PREEMPTED: "The cluster took the GPU for work that goes first.",
+    EndReason.PLACE_LOST: "The machine with the GPU could not be reached any more; billed is what was used before.",
 }
 
 
@@ -151,6 +156,7 @@ class Placement:
     created_at: datetime
     warm: bool = False
     ended_at: datetime | None = None
+    details: Mapping[str, str] = field(default_factory=dict)
 
 
 class OrderKind(StrEnum):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from computehub_ext.backends.model import Backend, Ending, Look, LookState, Placed, StartRequest
+from computehub_ext.backends.model import ENDINGS, Backend, Ending, Look, LookState, Placed, StartRequest
 from computehub_ext.bookings import service as bookings
 from computehub_ext.bookings.calendar import Calendar
 from computehub_ext.core.clock import Clock
@@ -29,6 +29,14 @@ log = logging.getLogger(__name__)
 STOP_GRACE = timedelta(seconds=5)
 RESTART_GRACE = timedelta(seconds=30)
 """How long a dead kernel's lease waits for the notebook's server to restart it."""
+
+NO_RESTART = (Ending.UNPAID, Ending.PREEMPTED, Ending.TIME_LIMIT, Ending.NODE_LOST)
+"""Ends after which the notebook's server has nothing to restart on, so that their leases don't wait for it."""
+_END_REASONS = {
+    Ending.UNPAID: EndReason.UNPAID,
+    Ending.PREEMPTED: EndReason.PREEMPTED,
+    Ending.NODE_LOST: EndReason.PLACE_LOST,
+}
 
 T = TypeVar("T")
 
@@ -73,6 +81,8 @@ class LeaseOperator:
         self._backends = backends
         self._clock = clock
         self._settings = settings
+        self._seen_at: dict[str, datetime] = {}
+        """When each placement was last seen to run, since this control plane started."""
 
     def start(self, lease_id: str, wanted: KernelRequest) -> StartedPlacement:
         """Start a kernel for the lease. After a failure nothing runs and the lease still stands: the caller decides."""
@@ -107,7 +117,9 @@ class LeaseOperator:
         except Exception as error:
             self._end_placement(placement)
             raise BackendError(f"Starting a kernel on {pool.name} failed unexpectedly.") from error
-        self._database.write(lambda unit: store.placement_started(unit, placement.id, placed.warm))
+        self._database.write(
+            lambda unit: store.placement_started(unit, placement.id, warm=placed.warm, details=placed.details)
+        )
         return StartedPlacement(placement, placed, tuple(devices))
 
     def run(self, lease_id: str) -> Lease:
@@ -119,14 +131,28 @@ class LeaseOperator:
         return lease
 
     def end(self, lease_id: str, reason: EndReason, message: str | None = None) -> Lease:
-        """Settle the lease now, then stop what runs for it. May be called again after a failure of the second half."""
+        """Settle the lease now, then stop what runs for it. May be called again after a failure of the second half.
+
+        That its kernel died is somebody's word; what the place says of the end goes before it, with its moment.
+        """
         now = self._clock.now()
+        if reason is EndReason.KERNEL_DIED and (look := self._death(lease_id)) is not None:
+            self._settle_dead(self._database.read(lambda unit: service.find(unit, lease_id)), look, now)
+            return self._database.read(lambda unit: service.find(unit, lease_id))
         self._database.write(
             lambda unit: service.begin_closing(
                 unit, self._calendar, lease_id=lease_id, reason=reason, message=message, now=now
             )
         )
         return self._finish(lease_id)
+
+    def _death(self, lease_id: str) -> Look | None:
+        started = [each for each in self._placements(lease_id) if each.state is PlacementState.STARTED]
+        try:
+            looks = [self._backends[each.backend].look(each.id) for each in started]
+        except BackendError:
+            return None
+        return looks[0] if len(looks) == 1 and looks[0].state is LookState.ENDED else None
 
     def _finish(self, lease_id: str) -> Lease:
         for placement in self._placements(lease_id):
@@ -182,9 +208,11 @@ class LeaseOperator:
 
     def tick(self) -> None:
         """Meter, pay ahead, end what is over, mend what a crash left: what the control plane does every few seconds."""
-        self.reconcile()  # first, so that nobody pays on for a kernel that has ended
+        unseen = self.reconcile()  # first, so that nobody pays on for a kernel that has ended
         now = self._clock.now()
-        renewed = self._database.write(lambda unit: service.renew_and_meter(unit, settings=self._settings, now=now))
+        renewed = self._database.write(
+            lambda unit: service.renew_and_meter(unit, settings=self._settings, except_for=unseen, now=now)
+        )
         self._renew(renewed)
         for lease in self._database.read(lambda unit: store.in_states(unit, [LeaseState.RUNNING])):
             if now >= lease.ends_at:
@@ -193,8 +221,8 @@ class LeaseOperator:
             lambda unit: bookings.expire_missed(unit, self._calendar, grace=self._settings.no_show_grace, now=now)
         )
 
-    def reconcile(self, *, after_restart: bool = False) -> None:
-        """Make the books and the places agree.
+    def reconcile(self, *, after_restart: bool = False) -> set[str]:
+        """Make the books and the places agree; return the running leases whose place could not be seen.
 
         Parameters
         ----------
@@ -203,16 +231,20 @@ class LeaseOperator:
         """
         now = self._clock.now()
         live = self._database.read(store.in_states)
+        unseen = set()
         for lease in live:
             if lease.state is LeaseState.CLOSING:
                 self._finish(lease.id)
             elif lease.state is LeaseState.RUNNING:
-                self._check_running(lease, now)
+                if not self._check_running(lease, now):
+                    unseen.add(lease.id)
             elif after_restart or now - lease.created_at > self._settings.start_timeout:
                 self.end(lease.id, EndReason.START_FAILED)
         self._stop_strays()
+        return unseen
 
-    def _check_running(self, lease: Lease, now: datetime) -> None:
+    def _check_running(self, lease: Lease, now: datetime) -> bool:
+        """Settle the lease if its kernel has ended; False if nobody can tell."""
         placements = self._placements(lease.id)
         started = [p for p in placements if p.state is PlacementState.STARTED]
         if not started:
@@ -220,24 +252,40 @@ class LeaseOperator:
             last = max((p.ended_at or p.created_at for p in placements), default=lease.created_at)
             if now - last > self._settings.start_timeout:
                 self.end(lease.id, EndReason.KERNEL_DIED)
-            return
+            return True
+        seen = True
         for placement in started:
             try:
                 look = self._backends[placement.backend].look(placement.id)
             except BackendError as error:
                 log.warning("placement %s can't be seen: %s", placement.id, error)
+                seen = False
+                self._give_up_unseen(lease, placement, now)
                 continue
             if look.state is not LookState.ENDED:
-                continue
-            if look.reason is Ending.UNPAID or now - (look.ended_at or now) > RESTART_GRACE:
+                self._seen_at[placement.id] = now
+            elif look.reason in NO_RESTART or now - (look.ended_at or now) > RESTART_GRACE:
                 self._settle_dead(lease, look, now)
+        return seen
+
+    def _give_up_unseen(self, lease: Lease, placement: Placement, now: datetime) -> None:
+        """Close a lease on a place that was not seen until all that is paid for is over: unrenewed, its supervisor has
+        ended the kernel. Billed is what the user had of it for sure. Its devices stay taken until the place says that
+        nothing runs there any more."""
+        if lease.paid_until is None or now < lease.paid_until:
+            return
+        seen_at = self._seen_at.get(placement.id, lease.paid_until)
+        lost = Look(
+            placement.id, LookState.ENDED, reason=Ending.NODE_LOST, message=ENDINGS[Ending.NODE_LOST], ended_at=seen_at
+        )
+        self._settle_dead(lease, lost, now)
 
     def _settle_dead(self, lease: Lease, look: Look, now: datetime) -> None:
         ended_at = min(filter(None, [now, look.ended_at, lease.paid_until]))
         if ended_at >= lease.ends_at:
             reason = EndReason.TIME_UP
         else:
-            reason = EndReason.UNPAID if look.reason is Ending.UNPAID else EndReason.KERNEL_DIED
+            reason = _END_REASONS.get(look.reason or Ending.CRASHED, EndReason.KERNEL_DIED)
         self._database.write(
             lambda unit: service.begin_closing(
                 unit,
@@ -249,6 +297,8 @@ class LeaseOperator:
                 billed_until=max(ended_at, lease.started_at or ended_at),
             )
         )
+        for placement in self._placements(lease.id):
+            self._seen_at.pop(placement.id, None)
         self._finish(lease.id)
 
     def _stop_strays(self) -> None:
@@ -264,7 +314,10 @@ class LeaseOperator:
             for look in running:
                 if look.placement_id not in wanted and look.state is not LookState.ENDED:
                     log.warning("placement %s runs without a lease: stopping it", look.placement_id)
-                    backend.stop(look.placement_id, STOP_GRACE.total_seconds())
+                    try:
+                        backend.stop(look.placement_id, STOP_GRACE.total_seconds())
+                    except BackendError as error:
+                        log.warning("placement %s is not ended yet: %s", look.placement_id, error)
 
     def end_all(self, reason: EndReason, kernel_ids: Collection[str] | None = None) -> None:
         """Close every live lease, or each of these kernels: the demo's Ctrl-C, or an administrator's stop."""

@@ -92,15 +92,16 @@ def meter(unit: Unit, *, lease: Lease, until: datetime, now: datetime) -> Lease:
     return lease
 
 
-def renew_and_meter(unit: Unit, *, settings: Settings, now: datetime) -> list[Lease]:
+def renew_and_meter(unit: Unit, *, settings: Settings, now: datetime, except_for: Collection[str] = ()) -> list[Lease]:
     """Meter the running leases whose turn it is and pay them ahead; the caller tells the supervisors after the commit.
 
     Billed is only what was paid ahead before: past ``paid_until`` a kernel may have been ended, and whether it was is
-    for the reconciler to find out.
+    for the reconciler to find out. For the same reason a lease whose place could not be seen (``except_for``) is
+    neither paid ahead nor billed until it is: what is due is then billed in one.
     """
     renewed = []
     for lease in store.in_states(unit, [LeaseState.RUNNING]):
-        if not lease.renewal_due(now, settings.paid_horizon):
+        if lease.id in except_for or not lease.renewal_due(now, settings.paid_horizon):
             continue
         lease = meter(unit, lease=lease, until=min(now, lease.paid_until or now), now=now)
         lease = lease.renewed(now, settings.paid_horizon)

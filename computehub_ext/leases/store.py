@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -83,6 +84,8 @@ placements = Table(
     Column("created_at", UtcDateTime, nullable=False),
     Column("warm", Boolean, nullable=False),
     Column("ended_at", UtcDateTime),
+    # What the place told of it, as JSON text: an image's digest, a job's number.
+    Column("details", Text),
 )
 
 # The primary key is the rule: a device serves one placement at a time.
@@ -136,7 +139,8 @@ def _lease(row: Any) -> Lease:
 
 
 def _placement(row: Any) -> Placement:
-    return Placement(**{**row._asdict(), "state": PlacementState(row.state)})
+    details = json.loads(row.details) if row.details else {}
+    return Placement(**{**row._asdict(), "state": PlacementState(row.state), "details": details})
 
 
 def add_lease(unit: Unit, lease: Lease) -> None:
@@ -205,7 +209,7 @@ def closed_of_notebook(unit: Unit, person_id: str, notebook_path: str, limit: in
 
 def add_placement(unit: Unit, placement: Placement, device_ids: Iterable[str]) -> None:
     row = {column.name: getattr(placement, column.name) for column in placements.columns}
-    _ADD_PLACEMENT.run(unit, **{**row, "state": placement.state.value})
+    _ADD_PLACEMENT.run(unit, **{**row, "state": placement.state.value, "details": None})
     _ADD_CLAIM.run_many(unit, [{"device_id": device_id, "placement_id": placement.id} for device_id in device_ids])
 
 
@@ -222,11 +226,12 @@ def open_placements(unit: Unit) -> list[Placement]:
     return [_placement(row) for row in _OPEN_PLACEMENTS.all(unit)]
 
 
-def placement_started(unit: Unit, placement_id: str, warm: bool) -> None:
+def placement_started(unit: Unit, placement_id: str, *, warm: bool, details: Mapping[str, str]) -> None:
     change = update(placements).where(
         placements.c.id == placement_id, placements.c.state == PlacementState.INTENDED.value
     )
-    unit.connection.execute(change.values(state=PlacementState.STARTED.value, warm=warm))
+    told = json.dumps(dict(details)) if details else None
+    unit.connection.execute(change.values(state=PlacementState.STARTED.value, warm=warm, details=told))
 
 
 def placement_ended(unit: Unit, placement_id: str, now: datetime) -> None:

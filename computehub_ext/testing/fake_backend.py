@@ -19,7 +19,7 @@ from computehub_ext.backends.model import (
     check_placement_id,
 )
 from computehub_ext.core.clock import Clock
-from computehub_ext.core.errors import NoCapacity, NotFound, Refused
+from computehub_ext.core.errors import NoCapacity, NotFound, Refused, Unreachable
 
 _PORTS = ("shell_port", "iopub_port", "stdin_port", "control_port", "hb_port")
 
@@ -43,6 +43,8 @@ class FakePlace:
     refusal: str = ""
     """If set, starts are refused with it."""
     healthy: bool = True
+    unreachable: bool = False
+    """Nobody can ask the place anything; what runs there goes on as it is paid."""
     before_start: Callable[[StartRequest], None] = lambda request: None
     """Called before anything is written down; raise here to lose the call on its way."""
     after_start: Callable[[StartRequest], None] = lambda request: None
@@ -72,6 +74,7 @@ class FakeBackend(Backend):
     def start(self, request: StartRequest) -> Placed:
         if request.paid_until <= self.clock.now():
             raise Refused("The time that was paid for has passed before the kernel was started.")
+        self._ask()
         self.place.before_start(request)
         with self.place.lock:
             self._end_the_unpaid()
@@ -110,23 +113,28 @@ class FakeBackend(Backend):
         return placement
 
     def look(self, placement_id: str) -> Look:
+        self._ask()
         with self.place.lock:
             self._end_the_unpaid()
             found = self.place.placements.get(check_placement_id(placement_id))
             return Look(placement_id, LookState.UNKNOWN) if found is None else found.look
 
     def interrupt(self, placement_id: str) -> None:
+        self._ask()
         with self.place.lock:
             self._running(placement_id).interrupts += 1
 
     def stop(self, placement_id: str, grace_seconds: float = 2.0) -> None:
+        self._ask()
         self.end(placement_id, Ending.STOPPED, None)
 
     def renew(self, placement_id: str, paid_until: datetime) -> None:
+        self._ask()
         with self.place.lock:
             self._running(placement_id).paid_until = paid_until
 
     def list_placements(self) -> list[Look]:
+        self._ask()
         with self.place.lock:
             self._end_the_unpaid()
             return [found.look for found in self.place.placements.values() if found.look.state is LookState.RUNNING]
@@ -165,6 +173,10 @@ class FakeBackend(Backend):
             runs = found.look.state is LookState.RUNNING
             if runs and found.paid_until is not None and found.paid_until <= self.clock.now():
                 self._end(found, Ending.UNPAID, -15, found.paid_until)
+
+    def _ask(self) -> None:
+        if self.place.unreachable:
+            raise Unreachable("The machine does not answer.")
 
     def _running(self, placement_id: str) -> FakePlacement:
         self._end_the_unpaid()

@@ -82,6 +82,7 @@ def fuzz(lab: Lab, folder: Path, config: str, *options: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(SECONDS + 120)
+@pytest.mark.usefixtures("ids")  # made first: minutes of bookings at random leave no room for them
 def test_whatever_comes_in_the_answer_is_declared(lab: Lab, tmp_path: Path) -> None:
     fuzz(lab, tmp_path, CONFIG, "--phases", "examples,coverage,fuzzing")
 

@@ -566,4 +566,11 @@ MUTANTS: tuple[Mutant, ...] = (
         new="        pass\n",
         test="tests/integration/notebook/test_follow.py::test_what_a_cell_says_right_after_a_restart_is_heard",
     ),
+    Mutant(
+        name="who can not be seen is billed on",
+        file="computehub_ext/leases/service.py",
+        old="        if lease.id in except_for or not lease.renewal_due(now, settings.paid_horizon):\n",
+        new="        if not lease.renewal_due(now, settings.paid_horizon):\n",
+        test="tests/unit/test_places_out_of_sight.py::test_a_place_that_stays_away_is_billed_until_it_was_last_seen",
+    ),
 )

@@ -336,8 +336,7 @@ export interface paths {
     };
     /**
      * Where a kernel runs, on what lease, who pays, and whether it is moving
-     * @description The same for everybody who may use this notebook, but for `is_mine`, `may` and what concerns somebody else's
-     *     account: a move that another person asked for tells its failure without their balance.
+     * @description The same for everybody who may use this notebook, but for `is_mine` and `may`; nobody's balance is in it.
      */
     get: operations["getKernelPlace"];
     put?: never;
@@ -689,7 +688,7 @@ export interface paths {
     /**
      * What a move would take along, lose and cost
      * @description Moves, holds and keeps nothing, so it needs no key. Answers within some 10 seconds; while a cell runs the kernel
-     *     can't say what it holds, and `waits` says so. What the other place lacks is found by the move itself alone.
+     *     can't say what it holds, and `waits` says so.
      */
     post: operations["previewSwitch"];
     delete?: never;
@@ -937,6 +936,15 @@ export interface components {
       model: string;
       notebook_path: string | null;
       paid_until: components["schemas"]["MaybeTime"];
+      /** @description Where the kernel runs, or ran last. */
+      place: {
+        /** @description What the place told of it, such as image_digest or job_id. */
+        details: {
+          [key: string]: string;
+        };
+        /** @description As the administrator calls it; local is the server's own machine. */
+        name: string;
+      };
       placement_id: string | null;
       pool: string;
       rate_microcredits_per_hour: components["schemas"]["Rate"];
@@ -1235,7 +1243,10 @@ export interface components {
     SwitchPreview: {
       /** @description A cell runs. */
       busy: boolean;
-      /** @description Null while a cell runs, and where the move is refused for another reason than what it would lose. */
+      /**
+       * @description Null while a cell runs, and where the notebook can't be moved by you at all. `problems` is empty: what the other
+       *     place lacks is found by the move itself.
+       */
       preview: components["schemas"]["Preview"] | null;
       /** @description What the move would be refused with, such as `insufficient_credits` or `loss_not_accepted`. */
       problem: components["schemas"]["Error"] | null;

@@ -1,0 +1,88 @@
+"""Places that nobody can ask: what is billed meanwhile, when their leases end, and when their devices are free."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from computehub_ext.backends.model import Ending
+from computehub_ext.core.clock import ManualClock
+from computehub_ext.core.credits import rated
+from computehub_ext.core.database import Database
+from datetime import timedelta
+from computehub_ext.leases import store
+from tests.support.plane import CREDIT, Plane
+
+
+@pytest.fixture
+def hub(database: Database, clock: ManualClock) -> Iterator[Plane]:
+    hub = Plane(database, clock)
+    yield hub
+    hub.close()
+
+
+def test_a_place_that_comes_back_in_time_costs_what_ran(hub: Plane) -> None:
+    lease = hub.running()
+    hub.pass_time(minutes=10)
+    hub.place.unreachable = True
+    before = hub.again(lease)
+    hub.pass_time(minutes=5)
+    unseen = hub.again(lease)
+    assert (unseen["state"], unseen["paid_until"]) == ("running", before["paid_until"])
+    hub.place.unreachable = False
+    hub.pass_time(minutes=15)
+    closed = hub.release_lease(lease["id"], "returned")
+    assert closed["cost_microcredits"] == CREDIT // 2
+
+
+def test_a_place_that_stays_away_is_billed_until_it_was_last_seen(hub: Plane) -> None:
+    lease = hub.running()
+    hub.pass_time(minutes=10)
+    hub.place.unreachable = True
+    hub.pass_time(minutes=11)  # its supervisor, unrenewed, has ended the kernel by now
+    lost = hub.again(lease)
+    assert (lost["state"], lost["end_reason"]) == ("closing", "place_lost")
+    assert lost["cost_microcredits"] == rated(CREDIT, timedelta(minutes=10))
+    assert lost["end_message"]
+    posted, available = hub.money()
+    assert posted == available, "the rest of the hold is released"
+
+
+def test_a_device_behind_it_is_given_to_nobody_until_the_place_says_that_nothing_runs(hub: Plane) -> None:
+    lease = hub.running(model="V100")
+    hub.place.unreachable = True
+    hub.pass_time(minutes=15)
+    assert hub.again(lease)["state"] == "closing"
+    assert len(hub.database.read(store.claimed_devices)) == 1
+    hub.place.unreachable = False
+    hub.tick()
+    assert hub.again(lease)["state"] == "closed"
+    assert hub.database.read(store.claimed_devices) == []
+    assert hub.in_place() == 0
+
+
+@pytest.mark.parametrize(
+    ("ending", "reason"), [(Ending.PREEMPTED, "preempted"), (Ending.NODE_LOST, "place_lost"), (Ending.UNPAID, "unpaid")]
+)
+def test_what_can_not_be_restarted_ends_its_lease_at_once_and_is_billed_until_then(
+    hub: Plane, ending: Ending, reason: str
+) -> None:
+    lease = hub.running()
+    hub.clock.advance(minutes=6)
+    hub.backend.end(lease["placement_id"], ending)
+    hub.clock.advance(seconds=20)
+    hub.tick()
+    closed = hub.again(lease)
+    assert (closed["state"], closed["end_reason"]) == ("closed", reason)
+    assert closed["cost_microcredits"] == rated(CREDIT, timedelta(minutes=6))
+
+
+def test_that_a_kernel_died_is_said_by_the_place_rather_than_by_its_server(hub: Plane) -> None:
+    lease = hub.running()
+    hub.clock.advance(minutes=6)
+    hub.backend.end(lease["placement_id"], Ending.PREEMPTED)
+    hub.clock.advance(minutes=2)
+    closed = hub.release_lease(lease["id"], "kernel_died", "It does not answer.")
+    assert (closed["state"], closed["end_reason"]) == ("closed", "preempted")
+    assert closed["cost_microcredits"] == rated(CREDIT, timedelta(minutes=6))
