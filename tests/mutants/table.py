@@ -318,7 +318,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="a kernel sees the server's secrets",
-        file="computehub_ext/backends/local/environment.py",
+        file="computehub_ext/backends/environment.py",
         old=" and not _SECRET.search(name)\n",
         new="\n",
         test="tests/contract/test_local_backend.py::TestLocalBackend::test_the_environment_is_clean",
