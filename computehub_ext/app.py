@@ -49,8 +49,21 @@ class ComputeHub(ExtensionApp):
     simulated = Enum(
         ["auto", "always", "never"],
         default_value="auto",
-        help="""Simulated T4, V100 and A100 devices: ``auto`` has them where no NVIDIA GPU is found. They are called
-        simulated wherever they are shown.""",
+        help="""Simulated T4, V100 and A100 devices: ``auto`` has them where no NVIDIA GPU is found and no pool is
+        configured. They are called simulated wherever they are shown.""",
+    ).tag(config=True)
+    places = Dict(
+        key_trait=Unicode(),
+        value_trait=Dict(),
+        help="""Engines and clusters beside this machine, by name: ``{"gpu-server": {"kind": "docker", "image":
+        "computehub/kernel:slim"}, "cluster": {"kind": "slurm", "partition": "gpu"}}``. The settings of each kind are
+        in the reference of places. A wrong one is named when the server starts.""",
+    ).tag(config=True)
+    pools = List(
+        Dict(),
+        help="""The devices of the places: ``[{"name": "A100 of the GPU server", "place": "gpu-server", "model":
+        "A100", "devices": ["0", "1"], "rate_credits_per_hour": 4.0, "memory_mib": 81920}]``. ``devices`` is how many
+        there are, or the ids by which the place knows each. What this machine has is found by itself.""",
     ).tag(config=True)
     welcome_credits = Float(
         10.0, min=0, help="Granted once to each new person; 1 credit is an hour of the reference device. 0 grants none."
@@ -164,6 +177,13 @@ class ComputeHub(ExtensionApp):
         from computehub_ext.api import identity
 
         assert self.serverapp is not None, "Jupyter links the extension before it loads it"
+        if self.places or self.pools:
+            from computehub_ext.places import Misconfigured, check
+
+            try:
+                check(self.places, self.pools)
+            except Misconfigured as error:
+                raise TraitError(f"ComputeHub.places and ComputeHub.pools: {error}") from error
         who = identity.mode(self.serverapp.identity_provider, self.identity)
         self.plane = LazyPlane(lambda: self._open(who), log=self.log)
         self.settings["computehub_plane"] = self.plane
@@ -207,6 +227,8 @@ class ComputeHub(ExtensionApp):
             simulated=self.simulated,
             warm_kernels=self.warm_kernels,
             tick_seconds=self.tick_seconds,
+            places=self.places,
+            pools=self.pools,
         )
 
 

@@ -9,7 +9,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -181,8 +181,10 @@ def open_plane(
     simulated: str,
     warm_kernels: int,
     tick_seconds: float,
+    places: Mapping[str, Mapping[str, Any]] | None = None,
+    pools: Sequence[Mapping[str, Any]] = (),
 ) -> Opened:
-    """Open the control plane on the local backend, or become a client of the server that has it.
+    """Open the control plane on its places, or become a client of the server that has it.
 
     Raises
     ------
@@ -200,7 +202,16 @@ def open_plane(
         return Opened(RemotePlane(Path(held.details["socket"])), None)
     try:
         plane = _open_embedded(
-            database_url, state_dir, settings, identity, simulated, warm_kernels, tick_seconds, lock.release
+            database_url,
+            state_dir,
+            settings,
+            identity,
+            simulated,
+            warm_kernels,
+            tick_seconds,
+            places or {},
+            pools,
+            lock.release,
         )
     except BaseException:
         lock.release()
@@ -216,8 +227,11 @@ def _open_embedded(
     simulated: str,
     warm_kernels: int,
     tick_seconds: float,
+    places: Mapping[str, Mapping[str, Any]],
+    pools: Sequence[Mapping[str, Any]],
     on_close: Callable[[], None],
 ) -> ControlPlane:
+    from computehub_ext import places as configured
     from computehub_ext.backends.local import LocalBackend
     from computehub_ext.client.control_plane import ControlPlane
     from computehub_ext.core.clock import SystemClock
@@ -230,14 +244,16 @@ def _open_embedded(
     backend = LocalBackend(state_dir, standby_count=warm_kernels)
     plane = ControlPlane(
         database=database,
-        backends={backend.name: backend},
+        backends={backend.name: backend, **configured.backends(places, state_dir)},
         clock=SystemClock(),
         settings=settings,
         identity=identity,
         tick_seconds=tick_seconds,
         on_close=on_close,
     )
-    specs = [] if simulated == "always" else nvml.discover()
+    specs = configured.pool_specs(pools)
+    if simulated != "always":
+        specs += nvml.discover()
     if simulated == "always" or (simulated == "auto" and not specs):
         specs = [*specs, *simulated_pools.specs()]
     plane.open(specs)

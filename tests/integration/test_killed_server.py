@@ -158,7 +158,8 @@ def test_a_kernel_survives_its_server_with_its_variables(state_dir: Path, tmp_pa
         successor = LocalBackend(state_dir)
         successor.renew(server.request.placement_id, datetime.now(UTC) + timedelta(minutes=1))
         assert kernel.run("print(x)") == "7\n"
-        cell = kernel.begin("while True: pass")
+        cell = kernel.begin("print('on')\nwhile True: pass")
+        kernel.wait_for_iopub(cell, "stream", "on")
         successor.interrupt(server.request.placement_id)
         assert kernel.reply_to(cell)["ename"] == "KeyboardInterrupt"
     successor.stop(server.request.placement_id)

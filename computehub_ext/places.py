@@ -1,0 +1,243 @@
+"""The places and pools that an administrator configured, and the backends made of them.
+
+``ComputeHub.places`` names engines and clusters; ``ComputeHub.pools`` says which devices they have:
+
+    c.ComputeHub.places = {
+        "gpu-server": {"kind": "docker", "image": "computehub/kernel:slim", "memory_mib": 16384},
+        "cluster": {"kind": "slurm", "partition": "gpu", "account": "teaching"},
+    }
+    c.ComputeHub.pools = [
+        {"name": "A100 of the GPU server", "place": "gpu-server", "model": "A100", "devices": ["0", "1"],
+         "rate_credits_per_hour": 4.0, "memory_mib": 81920},
+        {"name": "T4 of the cluster", "place": "cluster", "model": "T4", "devices": 8, "rate_credits_per_hour": 1.0},
+    ]
+
+The place ``local`` is this machine and always there.
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import MISSING, Field, dataclass, fields
+from difflib import get_close_matches
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from computehub_ext.core.credits import MICROCREDITS_PER_CREDIT
+
+if TYPE_CHECKING:
+    from computehub_ext.backends.model import Backend
+    from computehub_ext.pools.model import PoolSpec
+
+LOCAL = "local"
+KINDS = {
+    "docker": ("computehub_ext.backends.docker", "DockerBackend", "DockerSettings"),
+    "slurm": ("computehub_ext.backends.slurm", "SlurmBackend", "SlurmSettings"),
+}
+
+T = TypeVar("T")
+
+
+class Misconfigured(ValueError):
+    """What is wrong with a place or a pool, with the name of the setting in it."""
+
+
+@dataclass(frozen=True)
+class ConfiguredPool:
+    """One entry of ``ComputeHub.pools``.
+
+    Parameters
+    ----------
+    name:
+        What people read; a pool keeps its bookings as long as its name.
+    place:
+        A name in ``ComputeHub.places``, or ``local``.
+    model:
+        As people ask for it, such as ``A100`` or ``A100-1g.10gb``.
+    devices:
+        How many there are, or the ids by which the place knows each: an NVIDIA UUID or number for Docker.
+    rate_credits_per_hour:
+        What an hour of one device costs; 1.0 is the reference device.
+    memory_mib:
+        Memory of one device, shown to people; 0 where nobody says.
+    simulated:
+        Devices that are none: called simulated wherever they are shown.
+    """
+
+    name: str
+    place: str
+    model: str
+    devices: int | tuple[str, ...]
+    rate_credits_per_hour: float
+    memory_mib: int = 0
+    simulated: bool = False
+
+    def __post_init__(self) -> None:
+        ids = self.device_ids
+        if not self.name or not self.model:
+            raise Misconfigured("name and model say what people book, so neither is empty")
+        if not ids or len(set(ids)) < len(ids):
+            raise Misconfigured("devices is how many there are, at least 1, or a list of different ids")
+        if not 0 <= self.rate_credits_per_hour <= 10_000:
+            raise Misconfigured("rate_credits_per_hour is between 0 and 10,000")
+
+    @property
+    def device_ids(self) -> tuple[str, ...]:
+        if isinstance(self.devices, int):
+            return tuple(str(index) for index in range(self.devices))
+        return self.devices
+
+
+def read(cls: type[T], values: Mapping[str, Any], where: str) -> T:
+    """Make the dataclass of what an administrator wrote, lists for tuples.
+
+    Raises
+    ------
+    Misconfigured
+        An unknown, missing or wrongly typed setting, named, with what would be right.
+    """
+    known = {field.name: field for field in fields(cls)}  # type: ignore[arg-type]
+    hints = typing.get_type_hints(cls)
+    found = {}
+    for name, value in values.items():
+        if name not in known:
+            close = get_close_matches(name, known, n=1)
+            hint = f"; did you mean {close[0]}?" if close else f". Known are {', '.join(known)}."
+            raise Misconfigured(f"{where}: there is no setting {name}{hint}")
+        try:
+            found[name] = _fitted(value, hints[name])
+        except TypeError as error:
+            raise Misconfigured(f"{where}: {name} must be {error}, and is {value!r}.") from None
+    missing = [name for name, field in known.items() if name not in found and _is_required(field)]
+    if missing:
+        raise Misconfigured(f"{where}: {' and '.join(missing)} must be set.")
+    try:
+        return cls(**found)
+    except ValueError as error:
+        raise Misconfigured(f"{where}: {error}.") from error
+    except Exception as error:
+        raise Misconfigured(f"{where}: {error}") from error
+
+
+def _is_required(field: Field[Any]) -> bool:
+    return field.default is MISSING and field.default_factory is MISSING
+
+
+def _fitted(value: Any, hint: Any) -> Any:
+    """The value as its type wants it. Raises ``TypeError`` with what would be right."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        for each in inner:
+            try:
+                return _fitted(value, each)
+            except TypeError:
+                continue
+        raise TypeError(" or ".join(_called(each) for each in inner))
+    if origin in (tuple, Sequence, list):
+        if isinstance(value, str) or not isinstance(value, (list, tuple)):
+            raise TypeError(_called(hint))
+        return tuple(_inner(each, inner[0], hint) for each in value)
+    if origin in (dict, Mapping):
+        if not isinstance(value, Mapping):
+            raise TypeError(_called(hint))
+        return {_inner(key, inner[0], hint): _inner(each, inner[1], hint) for key, each in value.items()}
+    if origin is typing.Literal:
+        if value not in inner:
+            raise TypeError(_called(hint))
+        return value
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint is type(None):
+        if value is not None:
+            raise TypeError("None")
+        return None
+    if hint is Path and isinstance(value, str):
+        return Path(value)
+    if isinstance(hint, type) and isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
+        return value
+    if isinstance(hint, type) and isinstance(value, Mapping) and hasattr(hint, "__dataclass_fields__"):
+        return read(hint, value, _called(hint))
+    raise TypeError(_called(hint))
+
+
+def _inner(value: Any, hint: Any, whole: Any) -> Any:
+    try:
+        return _fitted(value, hint)
+    except TypeError:
+        raise TypeError(_called(whole)) from None
+
+
+def _called(hint: Any) -> str:
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Literal:
+        return "one of " + ", ".join(repr(each) for each in inner)
+    if origin in (tuple, Sequence, list):
+        return f"a list of {_called(inner[0])}"
+    if origin in (dict, Mapping):
+        return f"a dict of {_called(inner[0])} to {_called(inner[1])}"
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(_called(each) for each in inner)
+    names = {int: "a whole number", float: "a number", str: "a text", bool: "True or False", type(None): "None"}
+    return names.get(hint, getattr(hint, "__name__", str(hint)))
+
+
+def check(places: Mapping[str, Mapping[str, Any]], pools: Iterable[Mapping[str, Any]]) -> None:
+    """Say what is wrong with the configuration, without reaching for any engine or cluster."""
+    for name, place in places.items():
+        _settings(name, place)
+    names: set[str] = set()
+    for number, pool in enumerate(pools, 1):
+        read_pool = read(ConfiguredPool, pool, f"pool {pool.get('name') or number}")
+        if read_pool.name in names:
+            raise Misconfigured(f"pool {read_pool.name}: there are two pools of this name.")
+        names.add(read_pool.name)
+        if read_pool.place != LOCAL and read_pool.place not in places:
+            known = ", ".join([LOCAL, *places])
+            raise Misconfigured(f"pool {read_pool.name}: there is no place {read_pool.place}; there is {known}.")
+
+
+def backends(places: Mapping[str, Mapping[str, Any]], state_dir: Path) -> dict[str, Backend]:
+    """Make the backend of each configured place; slow, since it imports what that kind needs."""
+    made: dict[str, Backend] = {}
+    for name, place in places.items():
+        module, backend, _ = KINDS[place["kind"]]
+        made[name] = getattr(import_module(module), backend)(state_dir / name, _settings(name, place), name=name)
+    return made
+
+
+def pool_specs(pools: Iterable[Mapping[str, Any]]) -> list[PoolSpec]:
+    """The pools as they are written into the books."""
+    from computehub_ext.pools.model import DeviceSpec, PoolSpec
+
+    specs = []
+    for each in pools:
+        pool = read(ConfiguredPool, each, "pool")
+        called = f"Simulated {pool.model}" if pool.simulated else pool.model
+        specs.append(
+            PoolSpec(
+                name=pool.name,
+                backend=pool.place,
+                model=pool.model,
+                count=len(pool.device_ids),
+                rate_microcredits_per_hour=round(pool.rate_credits_per_hour * MICROCREDITS_PER_CREDIT),
+                simulated=pool.simulated,
+                memory_mib=pool.memory_mib,
+                devices=tuple(DeviceSpec(index, device, called) for index, device in enumerate(pool.device_ids)),
+            )
+        )
+    return specs
+
+
+def _settings(name: str, place: Mapping[str, Any]) -> Any:
+    where = f"place {name}"
+    if name == LOCAL or not name.replace("-", "_").isidentifier() or len(name) > 40:
+        raise Misconfigured(f"{where}: a place is named by letters, digits and dashes, at most 40, and not {LOCAL}.")
+    values = dict(place)
+    kind = values.pop("kind", None)
+    if kind not in KINDS:
+        raise Misconfigured(f"{where}: kind must be one of {', '.join(KINDS)}, and is {kind!r}.")
+    module, _, settings = KINDS[kind]
+    return read(getattr(import_module(f"{module}.settings"), settings), values, where)

@@ -1,0 +1,105 @@
+"""What an administrator writes of places and pools: read, or refused with its name and what would be right."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import pytest
+
+from computehub_ext.places import Misconfigured, check, pool_specs, read
+
+POOL = {"name": "big", "place": "local", "model": "A100", "devices": 2, "rate_credits_per_hour": 4}
+
+
+@dataclass(frozen=True)
+class Sample:
+    image: str
+    cpus: float = 1.0
+    pids_max: int = 512
+    mounts: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    network: Literal["none", "bridge"] = "none"
+    uid: int | None = None
+    gpus: bool = True
+
+    def __post_init__(self) -> None:
+        if self.cpus <= 0:
+            raise ValueError("cpus must be above zero")
+
+
+def test_what_is_written_becomes_the_settings() -> None:
+    written = {"image": "i", "cpus": 2, "mounts": ["/a", "/b"], "environment": {"A": "1"}, "uid": 1000, "gpus": False}
+    assert read(Sample, written, "place p") == Sample("i", 2.0, 512, ("/a", "/b"), {"A": "1"}, "none", 1000, False)
+    assert read(Sample, {"image": "i", "uid": None}, "place p").uid is None
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ({}, "place p: image must be set."),
+        ({"image": 3}, "place p: image must be a text, and is 3."),
+        ({"image": "i", "cpu": 2}, "place p: there is no setting cpu; did you mean cpus?"),
+        ({"image": "i", "zzz": 2}, "Known are image, cpus"),
+        ({"image": "i", "cpus": "two"}, "place p: cpus must be a number, and is 'two'."),
+        ({"image": "i", "cpus": True}, "cpus must be a number"),
+        ({"image": "i", "cpus": 0}, "place p: cpus must be above zero."),
+        ({"image": "i", "pids_max": 1.5}, "pids_max must be a whole number"),
+        ({"image": "i", "mounts": "/home"}, "mounts must be a list of a text"),
+        ({"image": "i", "mounts": [1]}, "mounts must be a list of a text, and is [1]"),
+        ({"image": "i", "environment": ["A=1"]}, "environment must be a dict of a text to a text"),
+        ({"image": "i", "network": "host"}, "network must be one of 'none', 'bridge'"),
+        ({"image": "i", "uid": "me"}, "uid must be a whole number or None"),
+        ({"image": "i", "gpus": 1}, "gpus must be True or False"),
+    ],
+)
+def test_what_is_wrong_is_named_with_what_would_be_right(written: dict[str, Any], said: str) -> None:
+    with pytest.raises(Misconfigured) as problem:
+        read(Sample, written, "place p")
+    assert said in str(problem.value)
+
+
+def test_a_pool_counts_its_devices_or_names_them() -> None:
+    counted, named = pool_specs([POOL, {**POOL, "name": "other", "devices": ["GPU-1", "GPU-2", "GPU-3"]}])
+    assert [device.uuid for device in counted.devices] == ["0", "1"]
+    assert (named.count, named.devices[2].uuid, named.devices[2].index) == (3, "GPU-3", 2)
+    assert counted.rate_microcredits_per_hour == 4_000_000
+    assert (counted.simulated, counted.backend) == (False, "local")
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"devices": 0}, "devices is how many"),
+        ({"devices": ["a", "a"]}, "different ids"),
+        ({"devices": "GPU-1"}, "devices must be a whole number or a list of a text"),
+        ({"rate_credits_per_hour": -1}, "rate_credits_per_hour is between"),
+        ({"name": ""}, "neither is empty"),
+        ({"place": "cluster"}, "there is no place cluster; there is local"),
+    ],
+)
+def test_a_pool_that_makes_no_sense_is_refused(changed: dict[str, Any], said: str) -> None:
+    with pytest.raises(Misconfigured) as problem:
+        check({}, [{**POOL, **changed}])
+    assert said in str(problem.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "said"),
+    [
+        ("gpu", {}, "kind must be one of docker, slurm"),
+        ("gpu", {"kind": "kubernetes"}, "and is 'kubernetes'"),
+        ("local", {"kind": "docker"}, "not local"),
+        ("a b", {"kind": "docker"}, "letters, digits and dashes"),
+    ],
+)
+def test_a_place_that_makes_no_sense_is_refused(name: str, place: dict[str, Any], said: str) -> None:
+    with pytest.raises(Misconfigured) as problem:
+        check({name: place}, [])
+    assert said in str(problem.value)
+
+
+def test_two_pools_of_one_name_are_refused() -> None:
+    with pytest.raises(Misconfigured, match="two pools"):
+        check({}, [POOL, POOL])
