@@ -8,10 +8,10 @@ RUN := .venv/bin/python
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench soak mutants docs translations lock clean
+.PHONY: help demo test test-backends lint format bench soak mutants docs translations lock clean
 
 help: ## Print this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: ## Set everything up and open JupyterLab on the demo notebook (PORT=8888, NO_BROWSER=1)
 	@$(PYTHON) scripts/setup.py demo
@@ -20,6 +20,10 @@ demo: ## Set everything up and open JupyterLab on the demo notebook (PORT=8888, 
 test: .venv/test ## Lint and run every test, installing what they need (ARGS="tests/unit -k hold" for a few)
 	@$(RUN) scripts/debian.py
 	@$(RUN) scripts/test.py $(ARGS)
+
+test-backends: .venv/test ## Run the contract and the rest about places on real engines alone: Docker, Slurm, this machine
+	@$(RUN) scripts/debian.py
+	@$(RUN) scripts/test.py --backends $(ARGS)
 
 lint: .venv/test ## Format, lint and types, as pre-commit runs them
 	@$(RUN) scripts/lint.py

@@ -26,6 +26,10 @@ STAGES = {
 }
 
 
+# What `make test-backends` runs of the above.
+BACKENDS = ["tests/contract", "tests/integration/places", "-n", "2", "--dist", "loadfile"]
+
+
 def run(*arguments: str) -> int:
     return subprocess.run([sys.executable, *arguments], cwd=ROOT, check=False).returncode
 
@@ -37,6 +41,8 @@ def run_jest() -> int:
 
 def main() -> int:
     started = time.monotonic()
+    if sys.argv[1:2] == ["--backends"]:
+        return run("-m", "pytest", "-q", *AGAIN, *BACKENDS, *sys.argv[2:])
     if sys.argv[1:]:
         return run("-m", "pytest", *sys.argv[1:])
     records.clear()

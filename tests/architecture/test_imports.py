@@ -18,7 +18,7 @@ ORDER = ["core", "ledger", "people", "pools", "bookings", "backends", "leases", 
 # These see little: the first by choice, so that the switch knows no accounts; the second since it runs in any kernel.
 ALLOWED = {"notebook": {"core", "client", "kernel", "notebook"}, "kernel": {"kernel"}}
 # These put the parts together, or are for those who test against us.
-WIRING = {"", "app", "cli", "plane", "service", "demo", "testing"}
+WIRING = {"", "app", "cli", "plane", "places", "service", "demo", "testing"}
 
 # The rules about money and capacity know nothing of the web, of Jupyter or of an administrator's files.
 PURE_WINGS = {"ledger", "people", "pools", "bookings", "reports"}
