@@ -48,7 +48,16 @@ class BoundHeartbeat(Heartbeat):
     def pick_port(self) -> int:
         self.socket = self.context.socket(zmq.ROUTER)
         self.socket.linger = 1000
-        self.port = self.socket.bind_to_random_port(f"{self.transport}://{self.ip}")
+        if getattr(self, "_curve_secretkey", None) is not None:
+            self.socket.curve_secretkey, self.socket.curve_publickey = self._curve_secretkey, self._curve_publickey
+            self.socket.curve_server = True
+        if self.transport == "ipc":
+            self.port = 1
+            while os.path.exists(f"{self.ip}-{self.port}"):
+                self.port += 1
+            self.socket.bind(f"ipc://{self.ip}-{self.port}")
+        else:
+            self.port = self.socket.bind_to_random_port(f"{self.transport}://{self.ip}")
         return self.port
 
     def run(self) -> None:
@@ -78,7 +87,10 @@ class LeasedKernelApp(IPKernelApp):
         self.log.setLevel(level)
 
     def init_heartbeat(self) -> None:
-        self.heartbeat = BoundHeartbeat(zmq.Context(), (self.transport, self.ip, self.hb_port))
+        keys = {}
+        if getattr(self, "curve_secretkey", None) is not None:  # an ipykernel before 7.4 has no such thing
+            keys = {"curve_publickey": self.curve_publickey, "curve_secretkey": self.curve_secretkey}
+        self.heartbeat = BoundHeartbeat(zmq.Context(), (self.transport, self.ip, self.hb_port), **keys)
         self.hb_port = self.heartbeat.port
         self.heartbeat.start()
 

@@ -1,8 +1,8 @@
 """The small process above one leased kernel: nothing that it watches over runs unpaid or outlives it.
 
-Run as ``python -I -S supervisor.py DIRECTORY LOCK_FD``. It needs the standard library alone and starts in about 15 ms.
-The directory belongs to this placement; the supervisor makes it its working directory and names files relatively, so
-that the directory may be renamed while it runs (that is how a standby kernel becomes a placement). In it:
+Run as ``python -I -S supervisor.py DIRECTORY LOCK_FD [CONTROL]``. It needs the standard library alone and starts in about
+15 ms. The directory belongs to this placement; the supervisor makes it its working directory and names files
+relatively, so that the directory may be renamed while it runs (that is how a standby kernel becomes a placement). In it:
 
     request.json     what to start: argv, cwd, env, umask; read once and removed, since the environment holds a token
     paid_until       seconds since 1970; replaced by whoever renews, read about once a second
@@ -13,7 +13,14 @@ that the directory may be renamed while it runs (that is how a standby kernel be
     end.json         {reason, exit_code, at}, the last thing written
     log              what the kernel wrote outside its channels, at most a few megabytes
 
+``CONTROL`` is another directory for what only the other side may write (``paid_until``, ``stop``), where the kernel
+could write to this one. A named pipe ``bell`` in it takes the place of signals for who sees that directory but not this
+process: any byte has us look again, an ``I`` among them is an interrupt. ``LOCK_FD`` is ``-`` where nobody looks at it.
+
 SIGINT is passed on to the kernel's process group: who is not on this machine interrupts a cell so.
+
+As the first process of a container it also does an init's work (it reaps what lost its parent), and neither a signal
+from inside nor a debugger of the same user reaches it.
 
 If this process is killed, the kernel is killed by the operating system (PR_SET_PDEATHSIG). What the kernel started
 stays below this process even when it detaches (PR_SET_CHILD_SUBREAPER), so that a walk over ``/proc`` finds it.
@@ -22,6 +29,7 @@ stays below this process even when it detaches (PR_SET_CHILD_SUBREAPER), so that
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import json
 import math
 import os
@@ -42,7 +50,7 @@ LOG_BYTES_MAX = 4 * 1024 * 1024
 KERNEL_OOM_SCORE_ADJUSTMENT = 300
 """When memory runs out the kernel goes first, then its supervisor can still say why."""
 
-_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER = 1, 4, 36
 _SECRETS = ("request.json", "connection.json", "adopt.secret", "adopt.sock")
 
 
@@ -82,14 +90,21 @@ def descendants(root: int) -> dict[int, Stat]:
 
 
 def oom_kills() -> int:
-    """Return how many processes this machine has ended for lack of memory since boot (0 where it does not count)."""
-    try:
-        with open("/proc/vmstat", "rb") as file:
-            for line in file:
-                if line.startswith(b"oom_kill "):
-                    return int(line.split()[1])
-    except OSError:
-        pass
+    """Return how many processes were ended for lack of memory (0 where it is not counted).
+
+    Of this machine, since boot; or of this container, where we are its first process.
+    """
+    names = ["/proc/vmstat"]
+    if os.getpid() == 1:
+        names[:0] = ["/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"]
+    for name in names:
+        try:
+            with open(name, "rb") as file:
+                for line in file:
+                    if line.startswith(b"oom_kill "):
+                        return int(line.split()[1])
+        except OSError:
+            pass
     return 0
 
 
@@ -105,7 +120,9 @@ def write_atomically(name: str, text: str) -> None:
 class Supervisor:
     """One kernel's life. Everything happens in one thread, in the order in which signals and seconds arrive."""
 
-    def __init__(self) -> None:
+    def __init__(self, control: str = ".") -> None:
+        self.control = control
+        self.bell = -1
         self.kernel_pid = 0
         self.paid_until = 0.0
         self.read_at = time.monotonic()
@@ -119,8 +136,9 @@ class Supervisor:
         self.paid_until = self._read_paid_until() or 0.0
         write_atomically("supervisor.json", _identity(os.getpid()))
         # Blocked, and taken one by one below, so that none gets lost between a look and a wait.
-        watched = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+        watched = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGIO}
         signal.pthread_sigmask(signal.SIG_BLOCK, watched)
+        self.bell = _open_bell(os.path.join(self.control, "bell"))
         self.kernel_pid = self._start_kernel(request)
         write_atomically("kernel.json", _identity(self.kernel_pid))
         _unlink("request.json")
@@ -130,10 +148,11 @@ class Supervisor:
             taken = signal.sigtimedwait(watched, wait)
             self._reap()
             self._count_oom_kills()
-            if taken is not None and taken.si_signo == signal.SIGINT and self.kernel_status is None:
+            asked = taken is not None and taken.si_signo == signal.SIGINT
+            if (_heard(self.bell) or asked) and self.kernel_status is None:
                 # To its whole group, as Jupyter does: a cell may wait for a program that it runs.
                 _send_to_group(signal.SIGINT, self.kernel_pid)
-            grace_seconds = _read_number("stop")
+            grace_seconds = _read_number(os.path.join(self.control, "stop"))
             if grace_seconds is None and taken is not None and taken.si_signo == signal.SIGTERM:
                 grace_seconds = STOP_GRACE_SECONDS  # the machine shuts down
             if self.kernel_status is not None:
@@ -151,25 +170,28 @@ class Supervisor:
         parent = os.getpid()
         libc = ctypes.CDLL(None, use_errno=True)
         libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        if parent == 1:
+            libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
         pid = os.fork()
         if pid:
             return pid
         try:
             libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+            libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)  # or the line on memory below is root's alone to write
             if os.getppid() != parent:
-                os._exit(1)  # the supervisor died before the line above
+                os._exit(1)  # the supervisor died before the first line
             os.setsid()  # a session and process group of its own, which an interrupt goes to
             try:
                 with open("/proc/self/oom_score_adj", "w") as file:
                     file.write(str(KERNEL_OOM_SCORE_ADJUSTMENT))
             except OSError:
                 pass  # a hardened /proc; the kernel runs all the same
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGCHLD):
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGCHLD, signal.SIGIO):
                 signal.signal(number, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_SETMASK, set())
             os.umask(request["umask"])
             os.chdir(request["cwd"])
-            os.execve(request["argv"][0], request["argv"], request["env"])
+            os.execvpe(request["argv"][0], request["argv"], request["env"])
         except BaseException as problem:
             os.write(2, f"The kernel could not be started: {problem}\n".encode())
         os._exit(127)
@@ -188,7 +210,7 @@ class Supervisor:
                 self.kernel_status = status
 
     def _read_paid_until(self) -> float | None:
-        number = _read_number("paid_until")
+        number = _read_number(os.path.join(self.control, "paid_until"))
         if number is not None:
             self.read_at = time.monotonic()
         return number
@@ -284,6 +306,25 @@ def _read_number(name: str) -> float | None:
     return number if math.isfinite(number) else None
 
 
+def _open_bell(name: str) -> int:
+    """Open the bell, if there is one, so that it wakes us with SIGIO, which is blocked by now."""
+    try:
+        bell = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return -1
+    fcntl.fcntl(bell, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(bell, fcntl.F_SETFL, os.O_NONBLOCK | os.O_ASYNC)
+    return bell
+
+
+def _heard(bell: int) -> bool:
+    """Tell whether an interrupt was asked for by the bell."""
+    try:
+        return bell >= 0 and b"I" in os.read(bell, 1024)
+    except OSError:
+        return False
+
+
 def _unlink(name: str) -> None:
     try:
         os.unlink(name)
@@ -299,10 +340,12 @@ def _close(descriptor: int) -> None:
 
 
 def main() -> None:
-    os.setsid()
+    if os.getsid(0) != os.getpid():  # a container's first process leads one already
+        os.setsid()
     os.chdir(sys.argv[1])
-    lock = int(sys.argv[2])
-    os.set_inheritable(lock, False)  # the lock is ours; a kernel that held it would look like us
+    lock = -1 if sys.argv[2] == "-" else int(sys.argv[2])
+    if lock >= 0:
+        os.set_inheritable(lock, False)  # the lock is ours; a kernel that held it would look like us
     for descriptor in [int(name) for name in os.listdir("/proc/self/fd")]:
         if descriptor > 2 and descriptor != lock:
             _close(descriptor)  # such as a port of the server, which could not open it again
@@ -311,7 +354,7 @@ def main() -> None:
     os.dup2(nothing, 0)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    Supervisor().run()
+    Supervisor(*sys.argv[3:4]).run()
 
 
 if __name__ == "__main__":
