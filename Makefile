@@ -11,7 +11,7 @@ ARGS ?=
 .PHONY: help demo test test-backends lint format bench soak mutants docs translations lock clean
 
 help: ## Print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: ## Set everything up and open JupyterLab on the demo notebook (PORT=8888, NO_BROWSER=1)
 	@$(PYTHON) scripts/setup.py demo

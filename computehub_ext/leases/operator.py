@@ -17,7 +17,7 @@ from computehub_ext.bookings import service as bookings
 from computehub_ext.bookings.calendar import Calendar
 from computehub_ext.core.clock import Clock
 from computehub_ext.core.database import Database, Unit
-from computehub_ext.core.errors import BackendError, ComputeHubError, NotFound
+from computehub_ext.core.errors import BackendError, ComputeHubError, NotFound, Unreachable
 from computehub_ext.core.settings import Settings
 from computehub_ext.leases import service, store
 from computehub_ext.leases.model import EndReason, Lease, LeaseState, Placement, PlacementState
@@ -37,6 +37,9 @@ _END_REASONS = {
     Ending.PREEMPTED: EndReason.PREEMPTED,
     Ending.NODE_LOST: EndReason.PLACE_LOST,
 }
+
+DOWN = timedelta(seconds=10)
+"""How long a place that did not answer is left alone: waiting for it again and again would keep the others waiting."""
 
 T = TypeVar("T")
 
@@ -83,6 +86,7 @@ class LeaseOperator:
         self._settings = settings
         self._seen_at: dict[str, datetime] = {}
         """When each placement was last seen to run, since this control plane started."""
+        self._down_until: dict[str, datetime] = {}
 
     def start(self, lease_id: str, wanted: KernelRequest) -> StartedPlacement:
         """Start a kernel for the lease. After a failure nothing runs and the lease still stands: the caller decides."""
@@ -108,9 +112,8 @@ class LeaseOperator:
             # Until the lease runs nobody pays, so a start that is forgotten ends by itself soon.
             paid_until=lease.paid_until or now + self._settings.start_timeout,
         )
-        backend = self._backends[pool.backend]
         try:
-            placed = backend.start(request)
+            placed = self._ask(pool.backend, lambda backend: backend.start(request))
         except ComputeHubError:
             self._end_placement(placement)
             raise
@@ -149,7 +152,7 @@ class LeaseOperator:
     def _death(self, lease_id: str) -> Look | None:
         started = [each for each in self._placements(lease_id) if each.state is PlacementState.STARTED]
         try:
-            looks = [self._backends[each.backend].look(each.id) for each in started]
+            looks = [self._look(each) for each in started]
         except BackendError:
             return None
         return looks[0] if len(looks) == 1 and looks[0].state is LookState.ENDED else None
@@ -169,7 +172,7 @@ class LeaseOperator:
     def _end_placement(self, placement: Placement) -> bool:
         """Stop it and say so in the books; False when the backend could not yet, and the reconciler tries again."""
         try:
-            self._backends[placement.backend].stop(placement.id, STOP_GRACE.total_seconds())
+            self._ask(placement.backend, lambda backend: backend.stop(placement.id, STOP_GRACE.total_seconds()))
         except BackendError as error:
             log.warning("placement %s is not ended yet: %s", placement.id, error)
             return False
@@ -186,7 +189,23 @@ class LeaseOperator:
         placement = self._database.read(lambda unit: store.placement(unit, placement_id))
         if placement is None:
             raise NotFound(f"There is no placement {placement_id}.", placement_id=placement_id)
-        return act(self._backends[placement.backend])
+        return self._ask(placement.backend, act)
+
+    def _ask(self, name: str, act: Callable[[Backend], T]) -> T:
+        """Ask a place; one that did not answer a moment ago, or is configured no more, is ``Unreachable`` at once."""
+        now = self._clock.now()
+        if name not in self._backends:
+            raise Unreachable(f"No place {name} is configured any more; what runs there can't be reached.", place=name)
+        if now < self._down_until.get(name, now):
+            raise Unreachable(f"The place {name} did not answer a moment ago.", place=name)
+        try:
+            return act(self._backends[name])
+        except Unreachable:
+            self._down_until[name] = now + DOWN
+            raise
+
+    def _look(self, placement: Placement) -> Look:
+        return self._ask(placement.backend, lambda backend: backend.look(placement.id))
 
     def _placements(self, lease_id: str) -> list[Placement]:
         return self._database.read(lambda unit: store.placements_of(unit, lease_id))
@@ -201,10 +220,13 @@ class LeaseOperator:
                 if placement.state is not PlacementState.STARTED or lease.paid_until is None:
                     continue
                 try:
-                    self._backends[placement.backend].renew(placement.id, lease.paid_until)
+                    self._renew_at(placement, lease.paid_until)
                 except BackendError as error:
                     # Unrenewed it ends at the old paid_until: nobody is billed past what was told to the supervisor.
                     log.warning("placement %s was not renewed: %s", placement.id, error)
+
+    def _renew_at(self, placement: Placement, paid_until: datetime) -> None:
+        self._ask(placement.backend, lambda backend: backend.renew(placement.id, paid_until))
 
     def tick(self) -> None:
         """Meter, pay ahead, end what is over, mend what a crash left: what the control plane does every few seconds."""
@@ -256,7 +278,7 @@ class LeaseOperator:
         seen = True
         for placement in started:
             try:
-                look = self._backends[placement.backend].look(placement.id)
+                look = self._look(placement)
             except BackendError as error:
                 log.warning("placement %s can't be seen: %s", placement.id, error)
                 seen = False
@@ -303,21 +325,24 @@ class LeaseOperator:
 
     def _stop_strays(self) -> None:
         """End what runs under our label without a row that says it may."""
-        for name, backend in self._backends.items():
+        for name in self._backends:
             try:
-                running = backend.list_placements()
+                running = self._ask(name, lambda backend: backend.list_placements())
             except BackendError as error:
-                log.warning("backend %s can't be listed: %s", name, error)
+                log.warning("place %s can't be listed: %s", name, error)
                 continue
             # Read after listing: intents are committed before a start, so what was listed has its row by now.
             wanted = {p.id for p in self._database.read(store.open_placements)}
             for look in running:
                 if look.placement_id not in wanted and look.state is not LookState.ENDED:
                     log.warning("placement %s runs without a lease: stopping it", look.placement_id)
-                    try:
-                        backend.stop(look.placement_id, STOP_GRACE.total_seconds())
-                    except BackendError as error:
-                        log.warning("placement %s is not ended yet: %s", look.placement_id, error)
+                    self._stop_stray(name, look.placement_id)
+
+    def _stop_stray(self, name: str, placement_id: str) -> None:
+        try:
+            self._ask(name, lambda backend: backend.stop(placement_id, STOP_GRACE.total_seconds()))
+        except BackendError as error:
+            log.warning("placement %s is not ended yet: %s", placement_id, error)
 
     def end_all(self, reason: EndReason, kernel_ids: Collection[str] | None = None) -> None:
         """Close every live lease, or each of these kernels: the demo's Ctrl-C, or an administrator's stop."""

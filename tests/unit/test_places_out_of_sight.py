@@ -56,7 +56,7 @@ def test_a_device_behind_it_is_given_to_nobody_until_the_place_says_that_nothing
     assert hub.again(lease)["state"] == "closing"
     assert len(hub.database.read(store.claimed_devices)) == 1
     hub.place.unreachable = False
-    hub.tick()
+    hub.tick(seconds=11)
     assert hub.again(lease)["state"] == "closed"
     assert hub.database.read(store.claimed_devices) == []
     assert hub.in_place() == 0
@@ -86,3 +86,34 @@ def test_that_a_kernel_died_is_said_by_the_place_rather_than_by_its_server(hub: 
     closed = hub.release_lease(lease["id"], "kernel_died", "It does not answer.")
     assert (closed["state"], closed["end_reason"]) == ("closed", "preempted")
     assert closed["cost_microcredits"] == rated(CREDIT, timedelta(minutes=6))
+
+
+def test_a_place_that_does_not_answer_is_asked_once_and_then_left_alone_for_a_while(
+    hub: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    lease = hub.running(kernel_id="k1", model="T4")
+    hub.running(kernel_id="k2", model="V100")
+    hub.place.unreachable = True
+    ask = hub.backend._ask
+
+    def counted() -> None:
+        asked.append(1)
+        ask()
+
+    monkeypatch.setattr(hub.backend, "_ask", counted)
+    hub.tick(seconds=1)
+    hub.tick(seconds=1)
+    assert len(asked) == 1
+    hub.tick(seconds=11)
+    assert len(asked) == 2
+    assert hub.again(lease)["state"] == "running"
+
+
+def test_a_place_that_was_configured_away_is_out_of_sight_and_breaks_nothing(
+    hub: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease = hub.running()
+    monkeypatch.setattr(hub.plane._operator, "_backends", {})
+    hub.pass_time(minutes=15)
+    assert hub.again(lease)["end_reason"] == "place_lost"
