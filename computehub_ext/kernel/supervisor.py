@@ -1,8 +1,8 @@
 """The small process above one leased kernel: nothing that it watches over runs unpaid or outlives it.
 
-Run as ``python -I -S supervisor.py DIRECTORY LOCK_FD [CONTROL]``. It needs the standard library alone and starts in about
-15 ms. The directory belongs to this placement; the supervisor makes it its working directory and names files
-relatively, so that the directory may be renamed while it runs (that is how a standby kernel becomes a placement). In it:
+Run as ``python -I -S supervisor.py DIRECTORY LOCK_FD [CONTROL]``. It needs the standard library alone and starts in
+about 15 ms. The directory belongs to this placement; the supervisor makes it its working directory and names files
+relatively, so that it may be renamed while it runs (that is how a standby kernel becomes a placement). In it:
 
     request.json     what to start: argv, cwd, env, umask; read once and removed, since the environment holds a token
     paid_until       seconds since 1970; replaced by whoever renews, read about once a second
