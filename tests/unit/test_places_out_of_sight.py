@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 
@@ -10,7 +11,6 @@ from computehub_ext.backends.model import Ending
 from computehub_ext.core.clock import ManualClock
 from computehub_ext.core.credits import rated
 from computehub_ext.core.database import Database
-from datetime import timedelta
 from computehub_ext.leases import store
 from tests.support.plane import CREDIT, Plane
 
