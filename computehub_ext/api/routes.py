@@ -56,6 +56,7 @@ HANDLERS: tuple[type[ComputeHubHandler], ...] = (
     leases.LeasesHandler,
     leases.LeaseHandler,
     leases.LeaseReadingsHandler,
+    leases.LeaseLogHandler,
     leases.ExtendLeaseHandler,
     leases.ShortenLeaseHandler,
     leases.EndLeaseHandler,

@@ -82,6 +82,19 @@ class LeaseCalls(Edge):
 
         return await self._as_person(actor, view)
 
+    async def lease_log(self, actor: Actor, lease_id: str) -> Json:
+        """The end of what the lease's newest kernel wrote outside its channels, for its payer and administrators."""
+
+        def newest(unit: Unit, person: Person, now: datetime) -> str | None:
+            placements = lease_store.placements_of(unit, self._own_lease(unit, actor, person, lease_id).id)
+            return placements[-1].id if placements else None
+
+        placement_id = await self._as_person(actor, newest)
+        text = None
+        if placement_id is not None:
+            text = await self._pools.run("backend", lambda: self._operator.log(placement_id))
+        return {"lease_id": lease_id, "kept": text is not None, "text": text or ""}
+
     async def extend_lease(
         self, actor: Actor, key: str, lease_id: str, seconds: int, approval_id: str | None = None
     ) -> Json:

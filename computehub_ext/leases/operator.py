@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from computehub_ext.backends.model import ENDINGS, Backend, Ending, Look, LookState, Placed, StartRequest
+from computehub_ext.backends.model import ENDINGS, Backend, Ending, Logs, Look, LookState, Placed, StartRequest
 from computehub_ext.bookings import service as bookings
 from computehub_ext.bookings.calendar import Calendar
 from computehub_ext.core.clock import Clock
@@ -184,6 +184,17 @@ class LeaseOperator:
 
     def interrupt(self, placement_id: str) -> None:
         self._with_backend(placement_id, lambda backend: backend.interrupt(placement_id))
+
+    def log(self, placement_id: str) -> str | None:
+        """The end of what a placement's kernel wrote outside its channels; None where its place keeps no log of it."""
+
+        def read(backend: Backend) -> str | None:
+            return backend.log(placement_id) if isinstance(backend, Logs) else None
+
+        try:
+            return self._with_backend(placement_id, read)
+        except NotFound:
+            return None  # it ended long ago, or never came about
 
     def _with_backend(self, placement_id: str, act: Callable[[Backend], T]) -> T:
         placement = self._database.read(lambda unit: store.placement(unit, placement_id))

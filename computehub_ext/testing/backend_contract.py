@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from computehub_ext.backends.model import Backend, Ending, LookState, Placed, StartRequest
+from computehub_ext.backends.model import Backend, Ending, Logs, LookState, Placed, StartRequest
 from computehub_ext.core.errors import ComputeHubError, Invalid, NotFound, Refused
 from computehub_ext.core.ids import new_id
 
@@ -235,6 +235,17 @@ class BackendContract(_Requests):
             with pytest.raises(problem):
                 backend.interrupt(placement_id)
 
+    def test_a_log_is_kept_of_what_was_started_and_of_nothing_else(self, backend: Backend, ask: Ask) -> None:
+        if not isinstance(backend, Logs):
+            return  # it promises none
+        request = ask()
+        backend.start(request)
+        assert isinstance(backend.log(request.placement_id), str)
+        backend.stop(request.placement_id, 0)
+        assert isinstance(backend.log(request.placement_id), str)
+        with pytest.raises(NotFound):
+            backend.log("placement_nobody")
+
     @pytest.mark.parametrize("placement_id", ["", "../up", "a/b", "a b", "x" * 81, "-rf"])
     def test_an_id_that_is_no_label_is_refused(self, backend: Backend, ask: Ask, placement_id: str) -> None:
         with pytest.raises(Invalid):
@@ -258,6 +269,14 @@ class KernelContract(_Requests):
             assert kernel.run("print(__name__, In[1][:9], sorted(n for n in dir() if n[0] != '_'))").startswith(
                 "__main__ import os ['In', 'Out', 'beside_the_notebook', 'exit', 'get_ipython', 'open', 'os', 'quit']"
             )
+
+    def test_what_a_kernel_writes_outside_its_channels_is_in_its_log(self, backend: Backend, ask: Ask) -> None:
+        if not isinstance(backend, Logs):
+            return  # it promises none
+        request = ask()
+        with KernelTalk(backend.start(request).connection_info) as kernel:
+            kernel.run("import os; os.write(2, b'beside the channels')")
+        wait_for(lambda: "beside the channels" in backend.log(request.placement_id), message="it is not in the log")
 
     def test_a_missing_folder_is_said(self, backend: Backend, ask: Ask, tmp_path: Any) -> None:
         with pytest.raises(Refused, match="nowhere"):

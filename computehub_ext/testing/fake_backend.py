@@ -31,6 +31,7 @@ class FakePlacement:
     placed: Placed | None = None
     paid_until: datetime | None = None
     interrupts: int = 0
+    log: str = ""
 
 
 @dataclass
@@ -138,6 +139,13 @@ class FakeBackend(Backend):
         with self.place.lock:
             self._end_the_unpaid()
             return [found.look for found in self.place.placements.values() if found.look.state is LookState.RUNNING]
+
+    def log(self, placement_id: str) -> str:
+        self._ask()
+        found = self.place.placements.get(placement_id)
+        if found is None:
+            raise NotFound("There is no such placement here.", placement_id=placement_id)
+        return found.log
 
     def health(self) -> Health:
         return Health(self.place.healthy, "" if self.place.healthy else "The machine is not well.")

@@ -31,6 +31,14 @@ class LeaseReadingsHandler(ComputeHubHandler):
         self.reply(await self.plane.readings(self.actor, at_its_notebook=is_here(lease_id), **self.arguments))
 
 
+class LeaseLogHandler(ComputeHubHandler):
+    path = "leases/{lease_id}/log"
+
+    @authorized("read", resource="computehub:leases")
+    async def get(self, lease_id: str) -> None:
+        self.reply(await self.plane.lease_log(self.actor, **self.arguments))
+
+
 class ExtendLeaseHandler(ComputeHubHandler):
     path = "leases/{lease_id}/extend"
 

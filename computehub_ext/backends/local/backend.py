@@ -239,6 +239,12 @@ class LocalBackend(Backend):
             looks.append(Look(label, LookState.RUNNING, message="Found by its label; its record is gone."))
         return looks
 
+    def log(self, placement_id: str) -> str:
+        directory = self._directory(placement_id)
+        if not directory.exists():
+            raise NotFound("There is no such placement here.", placement_id=placement_id)
+        return directory.log_tail()
+
     # Acting
 
     def interrupt(self, placement_id: str) -> None:

@@ -451,6 +451,29 @@ export interface paths {
     patch?: never;
     trace?: never;
   };
+  "/leases/{lease_id}/log": {
+    parameters: {
+      query?: never;
+      header?: never;
+      path: {
+        lease_id: components["parameters"]["lease_id"];
+      };
+      cookie?: never;
+    };
+    /**
+     * What the lease's kernel wrote outside its cells
+     * @description How its start went, warnings of libraries, why it died: at most the last kilobytes of its newest placement, also
+     *     when that has ended. Some places keep none; then `text` is empty and `kept` is false.
+     */
+    get: operations["getLog"];
+    put?: never;
+    post?: never;
+    delete?: never;
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
   "/leases/{lease_id}/readings": {
     parameters: {
       query?: never;
@@ -957,6 +980,19 @@ export interface components {
       started_at: components["schemas"]["MaybeTime"];
       /** @enum {string} */
       state: "requested" | "provisioning" | "running" | "closing" | "closed";
+    };
+    /**
+     * @example {
+     *       "lease_id": "lease_01jm3h8k5v0000000000000000",
+     *       "kept": true,
+     *       "text": "[IPKernelApp] WARNING | Parent appears to have exited, shutting down."
+     *     }
+     */
+    LeaseLog: {
+      /** @description Whether this place keeps a log at all. */
+      kept: boolean;
+      lease_id: components["schemas"]["Id"];
+      text: string;
     };
     /**
      * @example {
@@ -1508,6 +1544,7 @@ export type HistoryLine = components["schemas"]["HistoryLine"];
 export type Id = components["schemas"]["Id"];
 export type KernelPlace = components["schemas"]["KernelPlace"];
 export type Lease = components["schemas"]["Lease"];
+export type LeaseLog = components["schemas"]["LeaseLog"];
 export type LeaseReadings = components["schemas"]["LeaseReadings"];
 export type Limits = components["schemas"]["Limits"];
 export type LostName = components["schemas"]["LostName"];
@@ -2362,6 +2399,33 @@ export interface operations {
       413: components["responses"]["TooLarge"];
       415: components["responses"]["UnsupportedMediaType"];
       422: components["responses"]["Invalid"];
+      429: components["responses"]["TooManyRequests"];
+      default: components["responses"]["Failure"];
+    };
+  };
+  getLog: {
+    parameters: {
+      query?: never;
+      header?: never;
+      path: {
+        lease_id: components["parameters"]["lease_id"];
+      };
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      /** @description The log's end. */
+      200: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          "application/json": components["schemas"]["LeaseLog"];
+        };
+      };
+      400: components["responses"]["BadRequest"];
+      403: components["responses"]["Forbidden"];
+      404: components["responses"]["NotFound"];
       429: components["responses"]["TooManyRequests"];
       default: components["responses"]["Failure"];
     };

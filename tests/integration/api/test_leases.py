@@ -25,6 +25,18 @@ def test_the_cost_goes_by_the_control_planes_clock(hub: Hub, lease: dict[str, An
     assert seen in hub.as_("alice").get("leases", params={"live": "true"}).json()["items"]
 
 
+def test_the_log_of_its_kernel_is_its_payers(hub: Hub, lease: dict[str, Any]) -> None:
+    hub.backend.place.placements[lease["placement_id"]].log = "a library warns"
+    assert hub.as_("alice").get(f"leases/{lease['id']}/log").json() == {
+        "lease_id": lease["id"],
+        "kept": True,
+        "text": "a library warns",
+    }
+    hub.as_("alice").post(f"leases/{lease['id']}/end")
+    assert hub.as_("alice").get(f"leases/{lease['id']}/log").json()["text"] == "a library warns"
+    assert hub.as_("bob").get(f"leases/{lease['id']}/log").status_code == 404
+
+
 def test_longer_costs_more_and_shorter_less(hub: Hub, lease: dict[str, Any]) -> None:
     longer = hub.as_("alice").post(f"leases/{lease['id']}/extend", {"seconds": 1800}).json()
     assert longer["held_microcredits"] == 1_500_000
