@@ -16,6 +16,8 @@ export const CommandIDs = {
   shortenLease: "computehub:shorten-lease",
   /** End a lease now; args: `lease_id`. */
   endLease: "computehub:end-lease",
+  /** Show what a lease's kernel wrote outside its cells; args: `lease_id`. */
+  showLog: "computehub:show-log",
   /** Set what notebooks may spend without asking. */
   setAllowance: "computehub:set-allowance",
   /** Download the history as a file. */

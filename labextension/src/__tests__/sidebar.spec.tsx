@@ -117,7 +117,7 @@ describe("OfferList", () => {
 });
 
 describe("LeaseCard", () => {
-  const acts = { onOpenNotebook: nothing, onExtend: nothing, onShorten: nothing, onEnd: nothing };
+  const acts = { onOpenNotebook: nothing, onExtend: nothing, onShorten: nothing, onEnd: nothing, onLog: nothing };
 
   it("tells time, cost and rate of all its devices", () => {
     render(<LeaseCard lease={lease({ count: 2 })} cost={1_250_000} secondsLeft={3_725} isSoon={false} {...acts} />);
@@ -125,6 +125,15 @@ describe("LeaseCard", () => {
     expect(screen.getByText("1.25 credits")).toBeTruthy();
     expect(screen.getByText("8.00 credits an hour")).toBeTruthy();
     expect(screen.getByText("Running")).toBeTruthy();
+  });
+
+  it("names a place that is not this machine, and shows its log when asked", async () => {
+    const onLog = jest.fn();
+    const there = lease({ place: { name: "gpu-server", details: { image_digest: "sha256:1" } } });
+    render(<LeaseCard lease={there} cost={0} secondsLeft={30} isSoon={false} {...acts} onLog={onLog} />);
+    expect(screen.getByText("gpu-server").parentElement?.title).toBe("image_digest: sha256:1");
+    await userEvent.click(screen.getByRole("button", { name: "Log…" }));
+    expect(onLog).toHaveBeenCalledWith(there);
   });
 
   it("opens its notebook, and has no buttons for what can't be done while it closes", async () => {

@@ -141,6 +141,10 @@ export class ComputeHubClient {
     return this.get(`leases/${id(leaseId)}/readings`, { since });
   }
 
+  getLog(leaseId: string): Promise<AnswerOf<"getLog">> {
+    return this.get(`leases/${id(leaseId)}/log`);
+  }
+
   extendLease(leaseId: string, seconds: number, key = newKey()): Promise<Lease> {
     return this.post(`leases/${id(leaseId)}/extend`, { seconds }, key);
   }

@@ -16,6 +16,7 @@ export interface LeaseCardProps {
   onExtend: (lease: Lease) => void;
   onShorten: (lease: Lease) => void;
   onEnd: (lease: Lease) => void;
+  onLog: (lease: Lease) => void;
   /** The devices' charts, folded or not. */
   children?: ReactNode;
 }
@@ -24,7 +25,7 @@ export interface LeaseCardProps {
 export function LeaseCard(props: LeaseCardProps): JSX.Element {
   const words = useWords();
   const { trans, formats } = words;
-  const { children, cost, lease, onEnd, onExtend, onOpenNotebook, onShorten } = props;
+  const { children, cost, lease, onEnd, onExtend, onLog, onOpenNotebook, onShorten } = props;
   const { count, notebook_path: path } = lease;
   const isRunning = lease.state === "running";
   return (
@@ -52,6 +53,12 @@ export function LeaseCard(props: LeaseCardProps): JSX.Element {
           <dt>{trans.__("Rate")}</dt>
           <dd>{formats.rate(lease.rate_microcredits_per_hour * count)}</dd>
         </div>
+        {lease.place.name !== "local" && (
+          <div title={detailsOf(lease)}>
+            <dt>{trans.__("Place")}</dt>
+            <dd>{lease.place.name}</dd>
+          </div>
+        )}
         <div title={trans.__("Set aside until it ends; what isn't used comes back.")}>
           <dt>{trans.__("On hold")}</dt>
           <dd>{formats.credits(lease.held_microcredits)}</dd>
@@ -62,6 +69,7 @@ export function LeaseCard(props: LeaseCardProps): JSX.Element {
           {isRunning && <Button label={trans.__("Extend…")} kind="accept" onClick={() => onExtend(lease)} />}
           {isRunning && <Button label={trans.__("Shorten…")} onClick={() => onShorten(lease)} />}
           <Button label={trans.__("End…")} onClick={() => onEnd(lease)} />
+          <Button label={trans.__("Log…")} onClick={() => onLog(lease)} />
         </div>
       )}
       {children}
@@ -93,6 +101,12 @@ function TimeLeft({ lease, secondsLeft, isSoon }: LeaseCardProps): JSX.Element {
       />
     </div>
   );
+}
+
+function detailsOf({ place }: Lease): string {
+  return Object.entries(place.details)
+    .map(([name, value]) => `${name}: ${value}`)
+    .join("\n");
 }
 
 function stateOf({ state }: Lease, { trans }: Words): string {

@@ -10,7 +10,7 @@ import type { ComputeHub } from "../models/hub";
 import { leaseWanted } from "../models/leaseWanted";
 import { IComputeHub } from "../tokens";
 import { download } from "../widgets/download";
-import { askForAllowance, askForLength, askHowToEnd } from "../widgets/leaseDialogs";
+import { askForAllowance, askForLength, askHowToEnd, showLog } from "../widgets/leaseDialogs";
 
 type Args = ReadonlyPartialJSONObject;
 
@@ -78,6 +78,19 @@ export const leases: JupyterFrontEndPlugin<void> = {
             await actions.bringBack(lease);
             Notification.info(trans.__("The notebook moves back with its variables."), { autoClose: 5000 });
           }
+        }
+      },
+    );
+    add(
+      CommandIDs.showLog,
+      trans.__("Show the GPU Kernel's Log"),
+      trans.__("What the kernel on the GPU wrote outside its cells: how its start went, warnings, why it died"),
+      async ({ lease_id }) => {
+        const lease = await leaseWanted(hub, lease_id);
+        if (!lease) {
+          Notification.info(trans.__("No GPU runs for you."), { autoClose: 5000 });
+        } else {
+          await showLog(words, lease, await hub.client.getLog(lease.id));
         }
       },
     );

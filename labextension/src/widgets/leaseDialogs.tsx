@@ -1,7 +1,7 @@
 /** What is asked before money, time or variables change. */
 import { Dialog, showDialog } from "@jupyterlab/apputils";
 
-import type { Booking, Lease, Person } from "../api/types";
+import type { AnswerOf, Booking, Lease, Person } from "../api/types";
 import { AllowanceForm, creditsTyped, microcreditsOf } from "../components/allowance";
 import { LengthForm, SOME_LENGTH, lengthsOf, secondsOf } from "../components/leaseForms";
 import type { Words } from "../components/words";
@@ -72,6 +72,26 @@ export async function askHowToEnd({ trans, formats }: Words, lease: Lease): Prom
     return null;
   }
   return button.displayType === "warn" ? "end" : "bring-back";
+}
+
+/** The end of what a lease's kernel wrote outside its cells. */
+export async function showLog({ trans, formats }: Words, lease: Lease, log: AnswerOf<"getLog">): Promise<void> {
+  const nothing = log.kept
+    ? trans.__("The kernel wrote nothing outside its cells.")
+    : trans.__("This place keeps no log.");
+  await showDialog({
+    title: trans.__("Log of %1", formats.devices(lease.model, lease.count)),
+    body: log.text ? (
+      // What scrolls is reached by the keyboard too.
+      // eslint-disable-next-line jsx-a11y/no-noninteractive-tabindex
+      <pre className="ch-Log" tabIndex={0} aria-label={trans.__("What the kernel wrote outside its cells")}>
+        {log.text}
+      </pre>
+    ) : (
+      <p>{nothing}</p>
+    ),
+    buttons: [Dialog.okButton({ label: trans.__("Close") })],
+  });
 }
 
 /** Whether to cancel a booking, with what it costs. Resolves once it is cancelled, or the person kept it. */

@@ -165,6 +165,7 @@ function RunningLeases({ leases, parts }: PartProps & { leases: readonly Lease[]
           onExtend={of(CommandIDs.extendLease)}
           onShorten={of(CommandIDs.shortenLease)}
           onEnd={of(CommandIDs.endLease)}
+          onLog={of(CommandIDs.showLog)}
         >
           {lease.started_at && (
             <ChartsFold
