@@ -112,6 +112,9 @@ class NotebookCalls(Edge):
             "connection_info": started.placed.connection_info,
             "warm": started.placed.warm,
             "python_version": started.placed.python_version,
+            "meeting_dir": started.placed.meeting_dir,
+            "host": started.placed.host,
+            "details": dict(started.placed.details),
             "devices": [{"index": d.index, "uuid": d.uuid} for d in started.devices],
         }
 

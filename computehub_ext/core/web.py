@@ -23,7 +23,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from http.client import responses
 from typing import Any, ClassVar, TypeVar, cast
@@ -57,6 +57,12 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 def authorized(action: str, *, resource: str) -> Callable[[Method], Method]:
     """Jupyter's decorator, both names required: without them it remembers those of the first request it saw."""
     return cast(Callable[[Method], Method], jupyter_authorized(action, resource=resource))
+
+
+def kernel_token(headers: Mapping[str, str]) -> str | None:
+    """The token, if the header carries a kernel's. In a URL it would end up in logs, so none is taken there."""
+    found = _AUTHORIZATION.fullmatch(headers.get("Authorization", ""))
+    return found[1] if found and found[1].startswith(KERNEL_TOKEN_PREFIX) else None
 
 
 class Failures(RequestHandler):
@@ -115,7 +121,7 @@ class ComputeHubHandler(Failures, APIHandler):
     # -- who asks ------------------------------------------------------------------------------------------------------
 
     async def prepare(self) -> None:  # type: ignore[override]
-        token = self._kernel_token()
+        token = kernel_token(self.request.headers)
         if token is None:
             await super().prepare()
         else:
@@ -128,11 +134,6 @@ class ComputeHubHandler(Failures, APIHandler):
         limits.hit(self.actor.username, self.route_class)
         if len(self.request.body) > BODY_BYTES_MAX:
             raise HTTPError(413)
-
-    def _kernel_token(self) -> str | None:
-        """The token, if the header carries a kernel's. In a URL it would end up in logs, so none is taken there."""
-        found = _AUTHORIZATION.fullmatch(self.request.headers.get("Authorization", ""))
-        return found[1] if found and found[1].startswith(KERNEL_TOKEN_PREFIX) else None
 
     async def _prepare_for_kernel(self, token: str) -> None:
         """Do what Jupyter's ``prepare`` does, for somebody whom its identity provider has never heard of.

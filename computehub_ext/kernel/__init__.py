@@ -5,6 +5,7 @@ the standard library and IPython alone, relative imports only, nothing imported 
 
     preview(namespace, keep="all")                  what would come along, what would not, how much
     offer(namespace, keep, ticket, directory)       in the source: serve the state once, to whoever shows the ticket
+    expect(ticket, host)                            in the target, on another machine: await the source there
     check(manifest_or_preview)                      in the target: what this place lacks
     fetch(namespace, manifest, ticket)              in the target: verify, then restore, all or nothing
 """
@@ -19,12 +20,13 @@ _HOME = {
     "preview": ".capture",
     "offer": ".transfer",
     "fetch": ".transfer",
+    "expect": ".transfer",
     "withdraw": ".transfer",
     "check": ".lacking",
     "StateError": ".names",
 }
 
-__all__ = ["StateError", "check", "fetch", "offer", "preview", "withdraw"]
+__all__ = ["StateError", "check", "expect", "fetch", "offer", "preview", "withdraw"]
 
 
 def __getattr__(name: str) -> Any:

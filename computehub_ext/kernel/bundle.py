@@ -16,7 +16,7 @@ from pathlib import Path
 from computehub_ext.kernel import installer
 
 # These run beside a kernel or on the server, not in it.
-LEFT_OUT = frozenset({"bundle", "installer", "supervisor", "standby"})
+LEFT_OUT = frozenset({"bundle", "installer", "supervisor", "standby", "launcher"})
 
 _HERE = Path(__file__).parent
 

@@ -1,4 +1,7 @@
-"""One connection to ComputeHub's REST API, from inside a kernel or from the shell: urllib, a token, and time limits."""
+"""One connection to ComputeHub's REST API, from inside a kernel or from the shell: urllib, a token, and time limits.
+
+A kernel that has no network is told a unix socket beside the address, and all goes over that.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from .wording import clean
 URL_VARIABLE = "COMPUTEHUB_URL"
 TOKEN_VARIABLE = "COMPUTEHUB_KERNEL_TOKEN"
 KERNEL_VARIABLE = "COMPUTEHUB_KERNEL_ID"
+SOCKET_VARIABLE = "COMPUTEHUB_SOCKET"
 API_PATH = "api/computehub/v1/"
 
 ATTEMPTS_MAX = 3
@@ -57,14 +61,22 @@ class Link:
         The kernel that the token belongs to, when it belongs to one.
     timeout_seconds:
         The longest that one request may take.
+    socket_path:
+        The unix socket on which the server is reached, where the address itself is not.
     """
 
     def __init__(
-        self, url: str, token: str, kernel_id: str | None = None, timeout_seconds: float = TIMEOUT_SECONDS
+        self,
+        url: str,
+        token: str,
+        kernel_id: str | None = None,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+        socket_path: str | None = None,
     ) -> None:
         self.url = url if url.endswith("/") else url + "/"
         self.kernel_id = kernel_id
         self.timeout_seconds = timeout_seconds
+        self.socket_path = socket_path
         self._token = token
         self._open: Any = None
 
@@ -78,11 +90,11 @@ class Link:
                 "This kernel was not started by a Jupyter server with ComputeHub, so there is no GPU to ask for. "
                 "Open the notebook through such a server, or restart the kernel if ComputeHub was installed after it."
             )
-        return cls(url, token, environ.get(KERNEL_VARIABLE))
+        return cls(url, token, environ.get(KERNEL_VARIABLE), socket_path=environ.get(SOCKET_VARIABLE) or None)
 
     def elsewhere(self, url: str) -> Link:
         """The same token at another address of the same server."""
-        return Link(url, self._token, self.kernel_id, self.timeout_seconds)
+        return Link(url, self._token, self.kernel_id, self.timeout_seconds, self.socket_path)
 
     @property
     def page_url(self) -> str:
@@ -138,7 +150,7 @@ class Link:
         from urllib.parse import urlencode
         from urllib.request import Request
 
-        url = self.url + path
+        url = self._asked_url + path
         given = {name: value for name, value in (query or {}).items() if value is not None}
         if given:
             url += "?" + urlencode(given)
@@ -158,10 +170,20 @@ class Link:
                 raise _problem_of(refusal.code, refusal.headers, refusal.read(ANSWER_BYTES_MAX)) from None
         except (URLError, OSError, ValueError) as lost:
             reason = clean(getattr(lost, "reason", lost) or type(lost).__name__)
+            where = self.url if self.socket_path is None else self.socket_path
             raise LinkProblem(
-                f"ComputeHub gave no answer at {clean(self.url)} ({reason}). Is its server still running?",
+                f"ComputeHub gave no answer at {clean(where)} ({reason}). Is its server still running?",
                 "unreachable",
             ) from None
+
+    @property
+    def _asked_url(self) -> str:
+        """The address in the request itself. Over the socket there is no name to know the server by, nor TLS."""
+        if self.socket_path is None:
+            return self.url
+        from urllib.parse import urlsplit
+
+        return "http://127.0.0.1" + urlsplit(self.url).path
 
     def _opener(self) -> Any:
         """Put together by hand: the usual opener loads the machine's certificates even for plain HTTP, in 20 ms."""
@@ -169,12 +191,12 @@ class Link:
             from urllib import request
             from urllib.parse import urlsplit
 
-            split = urlsplit(self.url)
+            split = urlsplit(self._asked_url)
             on_loopback = (split.hostname or "") in _LOOPBACK
             opener = request.OpenerDirector()
             # On the loopback a proxy would be asked for *its* loopback.
             opener.add_handler(request.ProxyHandler({} if on_loopback else None))
-            opener.add_handler(request.HTTPHandler())
+            opener.add_handler(request.HTTPHandler() if self.socket_path is None else _over(self.socket_path))
             if split.scheme == "https":
                 opener.add_handler(request.HTTPSHandler(context=_tls(on_loopback)))
             # No HTTPRedirectHandler: the API never redirects. A login page does, and a token must not follow there.
@@ -182,6 +204,25 @@ class Link:
             opener.add_handler(request.HTTPDefaultErrorHandler())
             self._open = opener
         return self._open
+
+
+def _over(socket_path: str) -> Any:
+    """A handler of urllib's that speaks HTTP over a unix socket."""
+    import socket
+    from http.client import HTTPConnection
+    from urllib.request import HTTPHandler
+
+    class Connection(HTTPConnection):
+        def connect(self) -> None:
+            self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            self.sock.settimeout(self.timeout)
+            self.sock.connect(socket_path)
+
+    class Handler(HTTPHandler):
+        def http_open(self, req: Any) -> Any:
+            return self.do_open(Connection, req)
+
+    return Handler()
 
 
 def _tls(on_loopback: bool) -> Any:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Callable
 
 from .names import StateError
@@ -24,6 +24,8 @@ HEADER_MAX = 64 << 20
 _LENGTH = struct.Struct(">Q")
 # Small enough to be hashed out of the cache, large enough that the calls don't count.
 _PIECE = 1 << 20
+# Copied together for less than a message of their own costs.
+_SMALL = 64 << 10
 
 
 def as_bytes(buffer: Any) -> memoryview:
@@ -62,6 +64,21 @@ class Outgoing:
     def send(self, connection: Any) -> None:
         for piece in self.pieces:
             connection.sendall(piece)
+
+    def messages(self, size: int) -> Iterator[Any]:
+        """The stream in messages of at most ``size`` bytes: parts of the memory itself, and small pieces together."""
+        small = bytearray()
+        for piece in self.pieces:
+            if len(small) + piece.nbytes <= size and piece.nbytes < _SMALL:
+                small += piece
+                continue
+            if small:
+                yield small
+                small = bytearray()
+            for at in range(0, piece.nbytes, size):
+                yield piece[at : at + size]
+        if small:
+            yield small
 
     def close(self) -> None:
         """Let go of the memory."""

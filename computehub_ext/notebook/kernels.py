@@ -16,12 +16,14 @@ from jupyter_client.session import Session
 from jupyter_server import CallContext
 from jupyter_server._tz import utcnow
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
+from jupyter_server.utils import url_path_join
 from tornado import web
 from traitlets import Unicode, default
 from zmq.eventloop.zmqstream import ZMQStream
 
 from computehub_ext.core.actor import Actor, Via
 from computehub_ext.core.errors import ComputeHubError
+from computehub_ext.core.web import API_PATH
 from computehub_ext.notebook import wire
 from computehub_ext.notebook.kernel import SwitchableKernelManager
 from computehub_ext.notebook.places import LeasedPlace
@@ -131,7 +133,14 @@ class ComputeHubKernelManager(AsyncMappingKernelManager):
 
     def _server_url(self) -> str:
         base = self.kernel_server_url or getattr(self.parent, "connection_url", "") or ""
-        return base.rstrip("/") + "/api/computehub/v1/"
+        return base.rstrip("/") + f"/{API_PATH}/"
+
+    def open_door(self, place: LeasedPlace) -> None:
+        """Let a kernel that has no network reach this server's API, before it can run a cell."""
+        server: Any = self.parent
+        web_app = getattr(server, "web_app", None)
+        if web_app is not None:
+            place.open_door(web_app, url_path_join(server.base_url, API_PATH) + "/")
 
     # -- start and end -------------------------------------------------------------------------------------------------
 

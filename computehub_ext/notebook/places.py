@@ -16,6 +16,7 @@ from jupyter_client.connect import LocalPortCache, write_connection_file
 from jupyter_client.provisioning import LocalProvisioner
 
 from computehub_ext.core.errors import BackendError, ComputeHubError, NotFound, Refused
+from computehub_ext.notebook.door import Door
 
 log = logging.getLogger(__name__)
 
@@ -146,15 +147,17 @@ class LeasedPlace(Place):
 
     kind = "gpu"
 
-    def __init__(
-        self, plane: Any, lease_id: str, placement_id: str, connection_info: Mapping[str, Any], python_version: str = ""
-    ) -> None:
+    def __init__(self, plane: Any, lease_id: str, placed: Mapping[str, Any]) -> None:
         super().__init__()
         self.plane = plane
         self.lease_id = lease_id
-        self.placement_id = placement_id
-        self.connection_info = dict(connection_info)
-        self.python_version = python_version
+        self.placement_id: str = placed["placement_id"]
+        self.connection_info = dict(placed["connection_info"])
+        self.python_version: str = placed.get("python_version") or ""
+        self.meeting_dir: str | None = placed.get("meeting_dir")
+        self.host: str | None = placed.get("host")
+        self.details: dict[str, str] = dict(placed.get("details") or {})
+        self._door: Door | None = None
         self._ended = False
 
     @classmethod
@@ -172,7 +175,33 @@ class LeasedPlace(Place):
         placed = await plane.start_placement(
             lease_id=lease_id, cwd=cwd, kernel_name=kernel_name, session_key=session_key, username=username, env=env
         )
-        return cls(plane, lease_id, placed["placement_id"], placed["connection_info"], placed.get("python_version", ""))
+        return cls(plane, lease_id, placed)
+
+    def as_json(self) -> dict[str, Any]:
+        """What a server after this one needs to find it; the connection's keys are in it."""
+        return {
+            "placement_id": self.placement_id,
+            "connection_info": self.connection_info,
+            "python_version": self.python_version,
+            "meeting_dir": self.meeting_dir,
+            "host": self.host,
+            "details": self.details,
+        }
+
+    def open_door(self, web_app: Any, api_path: str) -> None:
+        """Serve the API where a kernel without a network finds it. A failure costs it %gpu and nothing else."""
+        if self.meeting_dir is None or self._door is not None or self._ended:
+            return
+        try:
+            self._door = Door(web_app, api_path, self.meeting_dir)
+        except OSError as error:
+            log.warning("placement %s has no way to this server, so no %%gpu: %s", self.placement_id, error)
+
+    def close_door(self) -> None:
+        """Stop that; twice is fine."""
+        door, self._door = self._door, None
+        if door is not None:
+            door.close()
 
     @property
     def started(self) -> bool:
@@ -184,6 +213,7 @@ class LeasedPlace(Place):
         try:
             look = await self.plane.look_placement(placement_id=self.placement_id)
         except NotFound:
+            self.close_door()
             return GONE
         except ComputeHubError as error:
             # Nobody can tell: taken for dead, a kernel that runs would be replaced by an empty one.
@@ -191,6 +221,7 @@ class LeasedPlace(Place):
             return None
         if look["state"] in ("starting", "running"):
             return None
+        self.close_door()
         self.died = look.get("message") or "The kernel on the GPU ended by itself."
         code = look.get("exit_code")
         return GONE if code is None else int(code)
@@ -214,6 +245,7 @@ class LeasedPlace(Place):
 
     async def end(self) -> None:
         self._ended = True
+        self.close_door()
         try:
             await self.plane.end_placement(placement_id=self.placement_id)
         except NotFound:

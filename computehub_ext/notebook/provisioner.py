@@ -102,7 +102,7 @@ class SwitchProvisioner(KernelProvisionerBase):
     async def new_leased_place(self, lease_id: str) -> LeasedPlace:
         """Start a kernel on the lease, beside the one in place."""
         kwargs = await super().pre_launch(**self._launch_arguments())
-        return await LeasedPlace.start(
+        place = await LeasedPlace.start(
             self.manager.plane,
             lease_id,
             cwd=str(kwargs.get("cwd") or os.getcwd()),
@@ -111,6 +111,8 @@ class SwitchProvisioner(KernelProvisionerBase):
             username=self.manager.payer or "",
             env=leased_environment(kwargs["env"], self.kernel_spec.env),
         )
+        self.manager.kernels.open_door(place)
+        return place
 
     def _launch_arguments(self) -> dict[str, Any]:
         arguments = self.manager.launch_arguments

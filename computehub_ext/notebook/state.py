@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from computehub_ext.core.errors import BackendError
 from computehub_ext.notebook.code import Line
+from computehub_ext.notebook.meeting import Meeting, meeting_of
+from computehub_ext.notebook.places import Place
 
 Keep = str | Sequence[str]
 
@@ -55,13 +58,21 @@ def counting_on(execution_count: int) -> str:
     return f"setattr({_SHELL}, 'execution_count', {int(execution_count)})"
 
 
+@dataclass(frozen=True)
+class Side:
+    """One of the two kernels of a move."""
+
+    place: Place
+    line: Line
+
+
 class Carrier:
     """Asks kernels to preview, offer, check and fetch a state.
 
     Parameters
     ----------
     directory:
-        A folder that both kernels reach and only their owner can enter.
+        For kernels that have no folder of their own to meet in.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -80,13 +91,22 @@ class Carrier:
         answer: list[dict[str, str]] = await line.ask(self._call("check", repr(wanted)))
         return answer
 
-    async def offer(self, line: Line, keep: Keep, ticket: str, target_python: str | None) -> dict[str, Any]:
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.chmod(self._directory, 0o700)
-        arguments = [_namespace(), _kept(keep), repr(ticket), repr(str(self._directory))]
+    async def offer(self, source: Side, target: Side, keep: Keep, ticket: str) -> dict[str, Any]:
+        """Have the state captured and offered where the two kernels can meet."""
+        meeting = await meeting_of(source.place, target.place, self._directory)
+        arguments = [_namespace(), _kept(keep), repr(ticket), repr(meeting.folder)]
+        if meeting.folder is None:
+            network = meeting.listen
+            if not meeting.node_offers:
+                wanted = {"ticket": ticket, **meeting.listen}
+                network = await target.line.ask(self._call("expect", f"**{wanted!r}"))
+                _check(meeting, network)
+            arguments.append(f"network={network!r}")
+        target_python = getattr(target.place, "python_version", "")
         if target_python:
             arguments.append(f"target_python={target_python!r}")
-        answer: dict[str, Any] = await line.ask(self._call("offer", *arguments), CAPTURE_SECONDS)
+        answer: dict[str, Any] = await source.line.ask(self._call("offer", *arguments), CAPTURE_SECONDS)
+        _check(meeting, answer)
         return answer
 
     async def withdraw(self, line: Line, manifest: dict[str, Any]) -> None:
@@ -101,6 +121,11 @@ class Carrier:
 
     def _call(self, function: str, *arguments: str) -> str:
         return f"{_DUMPS}({_PACKAGE}.{function}({', '.join(arguments)}))"
+
+
+def _check(meeting: Meeting, said: Mapping[str, Any]) -> None:
+    if not meeting.is_at(str(said.get("address"))):
+        raise BackendError("The kernel offers its variables where nobody asked it to; nothing was moved.")
 
 
 def _namespace() -> str:

@@ -77,3 +77,5 @@ class Successor:
         self.line.close()
         if isinstance(self.place, CpuPlace):
             await self.place.end()
+        elif isinstance(self.place, LeasedPlace):
+            self.place.close_door()

@@ -51,9 +51,7 @@ class Survival:
         return {
             "kernel_name": kernel.kernel_name,
             "lease_id": place.lease_id,
-            "placement_id": place.placement_id,
-            "python_version": place.python_version,
-            "connection_info": place.connection_info,
+            **place.as_json(),
             "key": kernel.session.key.decode(),
             "relay_ports": kernel.relay.ports,
             "cwd": str(arguments.get("cwd") or os.getcwd()),
@@ -101,9 +99,7 @@ class Survival:
         if saved.get("moved_by"):
             kernel.moved_by = Actor(via=Via.TOKEN, **saved["moved_by"])
         kernel.lease_id, kernel.payer = saved["lease_id"], saved["payer"]
-        provisioner.place = LeasedPlace(
-            manager.plane, saved["lease_id"], saved["placement_id"], saved["connection_info"], saved["python_version"]
-        )
+        provisioner.place = LeasedPlace(manager.plane, saved["lease_id"], saved)
         kernel.execution_state, kernel.reason, kernel.last_activity = "starting", "", utcnow()
         kernel.remembered_ports = saved["relay_ports"]
         manager._kernels[kernel_id] = kernel
@@ -117,6 +113,7 @@ class Survival:
         if await place.poll() is not None or not await self._is_paid(place.lease_id):
             await self._give_up(kernel, place)
             return
+        manager.open_door(place)
         environment = kernel.launch_arguments.get("env", {})
         kernel.open_relay(jupyter_session=environment.get("JPY_SESSION_NAME", ""), ports=kernel.remembered_ports)
         kernel.switchable.connection_info = kernel.get_connection_info()
@@ -142,6 +139,7 @@ class Survival:
         manager, kernel_id = self._manager, kernel.kernel_id
         why = place.died or "The server was stopped before the notebook had moved."
         manager.log.warning("the leased kernel %s is not taken up: %s", kernel_id, why)
+        place.close_door()
         kernel.lease_id = None
         manager.remove_kernel(kernel_id)
         manager._kernel_connections.pop(kernel_id, None)
@@ -158,6 +156,8 @@ class Survival:
         self._manager.stop_buffering(kernel.kernel_id)
         await kernel.drop_way_back()
         kernel.disconnect()
+        if isinstance(kernel.place, LeasedPlace):
+            kernel.place.close_door()
         kernel._close_control_socket()
         kernel.cleanup_connection_file()
         self._manager._kernels.pop(kernel.kernel_id, None)

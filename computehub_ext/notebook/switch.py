@@ -31,7 +31,7 @@ from computehub_ext.notebook.moves import (
     judge,
 )
 from computehub_ext.notebook.places import LeasedPlace, Place
-from computehub_ext.notebook.state import Carrier, counting_on, weighed
+from computehub_ext.notebook.state import Carrier, Side, counting_on, weighed
 from computehub_ext.notebook.successor import Successor
 
 log = logging.getLogger(__name__)
@@ -280,8 +280,10 @@ class Switch:
             lease_id=self.lease["id"], source_kernel_id=self.kernel.kernel_id
         )
         self._ticket = granted["ticket"]
-        python = getattr(new.place, "python_version", None)
-        self._manifest = await self._carrier.offer(self._line, self.request.keep, self._ticket, python or None)
+        assert self.kernel.place is not None
+        self._manifest = await self._carrier.offer(
+            Side(self.kernel.place, self._line), Side(new.place, new.line), self.request.keep, self._ticket
+        )
         judge(self.request, self._manifest.get("lost", []), [])
 
     async def _restore(self) -> None:
@@ -364,6 +366,7 @@ class Switch:
     async def _leave(self, before: Place) -> None:
         """Give the lease back; what it cost is known then."""
         assert isinstance(before, LeasedPlace)
+        before.close_door()
         lease = await self.kernel.kernels.released(before.lease_id, self.release_reason, self.release_message)
         if lease is not None:
             self.lease = lease

@@ -9,15 +9,51 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import uuid
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+
+import zmq
 
 from computehub_ext.core.actor import Actor
 from computehub_ext.core.errors import ComputeHubError, Forbidden, NoCapacity, NotFound, Refused
 
 PORTS = ("shell_port", "iopub_port", "stdin_port", "hb_port", "control_port")
+
+
+@dataclass(frozen=True)
+class Where:
+    """What kind of place leased kernels get, beside this machine's plain one.
+
+    Parameters
+    ----------
+    transport:
+        ``tcp``, ``ipc`` or ``curve`` (which is TCP under CurveZMQ).
+    meets:
+        Whether it has a folder that the kernel's user alone can enter, and in it the server's socket.
+    locked_in:
+        Without any network, as in a container. Needs root.
+    uid:
+        Another user's. Needs root; it can read everything, since Python lies in root's home here.
+    host:
+        Where other machines reach it.
+    """
+
+    transport: str = "tcp"
+    meets: bool = False
+    locked_in: bool = False
+    uid: int | None = None
+    host: str | None = None
+
+    def command(self, command: list[str]) -> list[str]:
+        if self.uid is not None:
+            capability = "+dac_read_search"
+            to_user = ["--reuid", str(self.uid), "--regid", str(self.uid), "--clear-groups"]
+            command = ["setpriv", *to_user, "--inh-caps", capability, "--ambient-caps", capability, *command]
+        return ["unshare", "-n", *command] if self.locked_in else command
 
 
 class FakePlane:
@@ -40,7 +76,11 @@ class FakePlane:
         self.refuse: dict[str, ComputeHubError] = {}
         self.pending_orders: list[dict[str, Any]] = []
         self.envs: list[dict[str, str]] = []
+        self.where = Where()
+        self.python_version = ".".join(map(str, sys.version_info[:3]))
+        """What the place says of its Python; the kernel itself is ours."""
         self.warm: list[tuple[Path, subprocess.Popen[bytes], dict[str, Any]]] = []
+        self._folders: list[tempfile.TemporaryDirectory[str]] = []
         self._record = folder / "plane.json"
         if self._record.exists():
             saved = json.loads(self._record.read_text())
@@ -95,14 +135,25 @@ class FakePlane:
         await self._called("start_placement")
         self.envs.append(dict(env))
         placement_id = f"placement_{uuid.uuid4().hex[:8]}"
-        info = await self._start(placement_id, cwd, session_key, env)
+        meeting_dir = self._meeting_dir()
+        info = await self._start(placement_id, cwd, session_key, env, meeting_dir)
         self.placements[placement_id] = {"lease_id": lease_id, "pid": self.processes[placement_id].pid, "info": info}
         self._write()
-        version = ".".join(map(str, sys.version_info[:3]))
-        return {"placement_id": placement_id, "connection_info": info, "warm": False, "python_version": version,
-                "devices": [{"index": 0, "uuid": "SIM-1"}]}  # fmt: skip
+        return {"placement_id": placement_id, "connection_info": info, "warm": False,
+                "python_version": self.python_version, "devices": [{"index": 0, "uuid": "SIM-1"}],
+                "meeting_dir": meeting_dir, "host": self.where.host, "details": {}}  # fmt: skip
 
-    async def _start(self, placement_id: str, cwd: str, key: bytes, env: dict[str, str]) -> dict[str, Any]:
+    def _meeting_dir(self) -> str | None:
+        if not self.where.meets and self.where.transport != "ipc":
+            return None
+        self._folders.append(tempfile.TemporaryDirectory(prefix="ch-"))  # a socket's path holds 107 bytes
+        if self.where.uid is not None:
+            os.chown(self._folders[-1].name, self.where.uid, self.where.uid)
+        return self._folders[-1].name
+
+    async def _start(
+        self, placement_id: str, cwd: str, key: bytes, env: dict[str, str], meeting_dir: str | None
+    ) -> dict[str, Any]:
         holders = [socket.socket() for _ in PORTS]
         for holder in holders:
             holder.bind(("127.0.0.1", 0))
@@ -110,13 +161,28 @@ class FakePlane:
         for holder in holders:
             holder.close()
         info |= {"transport": "tcp", "ip": "127.0.0.1", "key": key.decode(), "signature_scheme": "hmac-sha256"}
-        file = self.folder / f"{placement_id}.json"
+        if self.where.transport == "ipc":
+            info |= {"transport": "ipc", "ip": f"{meeting_dir}/k", **{n: i for i, n in enumerate(PORTS, start=1)}}
+        if self.where.transport == "curve":
+            public, secret = zmq.curve_keypair()
+            info |= {"curve_publickey": public.decode(), "curve_secretkey": secret.decode()}
+        file = (self.folder if meeting_dir is None else Path(meeting_dir)) / f"{placement_id}.json"
         file.write_text(json.dumps(info))
-        command = [sys.executable, "-Xfrozen_modules=off", "-m", "ipykernel_launcher", "-f", str(file)]
         full = {**os.environ, **env, "COMPUTEHUB_TEST_PLACEMENT": placement_id}
+        if self.where.uid is not None:
+            os.chown(file, self.where.uid, self.where.uid)
+            full["HOME"] = full["IPYTHONDIR"] = str(meeting_dir)
+        if meeting_dir is not None:
+            full["COMPUTEHUB_SOCKET"] = f"{meeting_dir}/server.sock"
+        command = [sys.executable, "-Xfrozen_modules=off", "-m", "ipykernel_launcher", "-f", str(file)]
         full.pop("JPY_PARENT_PID", None)
         self.processes[placement_id] = subprocess.Popen(
-            command, cwd=cwd, env=full, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            self.where.command(command),
+            cwd=cwd,
+            env=full,
+            start_new_session=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         return info
 
@@ -147,6 +213,9 @@ class FakePlane:
         if lease_id not in self.leases:
             raise NotFound(f"There is no lease {lease_id}.")
         return self.leases[lease_id]
+
+    async def me(self, actor: Actor) -> Any:
+        return {"username": actor.username, "available_microcredits": 5_000_000, "balance_microcredits": 5_000_000}
 
     async def lease(self, actor: Actor, lease_id: str) -> Any:
         lease = self._of(lease_id)
@@ -209,6 +278,11 @@ class FakePlane:
 
     # -- the test's side -----------------------------------------------------------------------------------------------
 
+    @property
+    def folders(self) -> list[str]:
+        """Where its placements meet the server."""
+        return [folder.name for folder in self._folders]
+
     def pid_of(self, lease_id: str) -> int:
         return next(p["pid"] for p in reversed(self.placements.values()) if p["lease_id"] == lease_id)
 
@@ -229,6 +303,8 @@ class FakePlane:
     def close(self) -> None:
         for placement_id in list(self.placements):
             self._kill(placement_id)
+        for folder in self._folders:
+            folder.cleanup()
 
 
 def _lives(pid: int) -> bool:
