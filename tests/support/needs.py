@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from computehub_ext.testing import docker_engine
 from tests.support import records
 from tests.support.pythons import others
 
@@ -54,6 +55,11 @@ def _has_cuda_torch() -> bool:
     return bool(torch.cuda.is_available())
 
 
+def _has_slurm() -> bool:
+    programs = ("slurmctld", "slurmd", "munged", "sbatch")
+    return os.geteuid() == 0 and all(shutil.which(name) for name in programs)
+
+
 NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
     "gpu": (_has_gpu, "an NVIDIA GPU and its driver"),
     "cuda": (_has_cuda_torch, "an NVIDIA GPU and a torch built for CUDA"),
@@ -62,6 +68,8 @@ NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
     "chromium": (lambda: chromium() is not None, "Chromium"),
     "root": (lambda: hasattr(os, "geteuid") and os.geteuid() == 0, "root, to become another user"),
     "other_python": (lambda: bool(others()), "another minor version of Python"),
+    "docker": (lambda: not docker_engine.lacking(), "root, Docker (docker.io), debootstrap and iproute2"),
+    "slurm": (_has_slurm, "root and Slurm's programs (slurmctld, slurmd, slurm-client, munge)"),
     "linux": (lambda: os.uname().sysname == "Linux", "Linux"),
 }
 

@@ -1,0 +1,13 @@
+"""Kernels in containers of a Docker engine.
+
+``settings.py`` is what an administrator chooses; ``backend.py`` the backend; ``engine.py`` the calls to the engine;
+``recipe.py`` what a container is made from; ``folders.py`` what it shares with this side; ``records.py`` what is known
+of those that ended; ``warm.py`` the standby kernels.
+"""
+
+from __future__ import annotations
+
+from .backend import DockerBackend
+from .settings import DockerSettings, Mount
+
+__all__ = ["DockerBackend", "DockerSettings", "Mount"]

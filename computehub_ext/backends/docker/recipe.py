@@ -1,0 +1,204 @@
+"""From a request and a place's settings to a container: whose it is, what it sees, what it may use."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import pwd
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from computehub_ext.core.errors import Invalid, Refused
+
+from ..environment import LABEL, OWNER, for_placement
+from ..model import StartRequest
+from .engine import Image
+from .folders import CONTROL, Folder
+from .settings import DockerSettings, Mount
+
+OWNER_LABEL, PLACEMENT_LABEL, FOLDER_LABEL = "computehub.owner", "computehub.placement", "computehub.folder"
+SOCKET = "server.sock"
+_UID_MIN = 1000
+"""Below are the system's accounts; a person who is called like one of them does not get it."""
+_MIB = 2**20
+_ALWAYS_THERE = ("/", "/tmp")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What one kernel needs of its container, settled before anything is made."""
+
+    user: tuple[int, int]
+    mounts: tuple[Mount, ...]
+    cwd: str
+    home: str
+    device_uuids: tuple[str, ...]
+
+
+def user_of(settings: DockerSettings, username: str) -> tuple[int, int]:
+    """Return uid and gid by the place's rule. Raises ``Refused``."""
+    if settings.user == "account":
+        try:
+            account = pwd.getpwnam(username)
+        except (KeyError, ValueError) as problem:
+            raise Refused(f"There is no account {username!r} on this machine to run a kernel as.") from problem
+        if account.pw_uid < _UID_MIN and not (account.pw_uid == 0 and settings.allow_root):
+            raise Refused(f"The account {username!r} is the system's own, and no kernel runs as it.")
+        uid, gid = account.pw_uid, account.pw_gid
+    elif settings.user == "server":
+        uid, gid = os.geteuid(), os.getegid()
+    else:
+        uid, gid = (int(part) for part in settings.user.split(":"))
+    if uid == 0 and not settings.allow_root:
+        raise Refused("A kernel would run as root here, which this place's settings don't allow.")
+    if os.geteuid() not in (0, uid):
+        raise Refused(f"ComputeHub can start kernels as uid {uid} only where it runs as that, or as root.")
+    return uid, gid
+
+
+def wanted_by(settings: DockerSettings, request: StartRequest) -> Wanted:
+    """Settle what the request comes to here. Raises ``Refused`` with what this place lacks."""
+    if request.kernel_name not in settings.kernel_names:
+        known = sorted(settings.kernel_names)
+        raise Refused(
+            f"There is no kernel {request.kernel_name!r} here; there is {', '.join(known)}.", known=known, kind="kernel"
+        )
+    try:
+        mounts = tuple(mount.of(request.username) for mount in settings.mounts)
+        home = Mount("/", settings.home).of(request.username).inside
+    except Invalid as problem:
+        raise Refused(problem.message) from problem
+    cwd = posixpath.normpath(request.cwd)
+    if not _is_there(cwd, mounts):
+        raise Refused(f"There is no folder {request.cwd} in the containers of this place.", kind="folder")
+    devices = () if request.simulated or not settings.gpus else tuple(device.uuid for device in request.devices)
+    return Wanted(user_of(settings, request.username), mounts, cwd, home, devices)
+
+
+def for_standby(settings: DockerSettings) -> Wanted | None:
+    """Return what a kernel that is nobody's yet needs, or None where that depends on the person."""
+    if settings.user == "account" or "{" in settings.home or any(mount.is_personal for mount in settings.mounts):
+        return None
+    return Wanted(user_of(settings, ""), settings.mounts, "/", settings.home, ())
+
+
+def _is_there(cwd: str, mounts: tuple[Mount, ...]) -> bool:
+    if cwd in _ALWAYS_THERE:
+        return True
+    around = [mount for mount in mounts if _is_below(cwd, posixpath.normpath(mount.inside))]
+    if not around:
+        return False
+    mount = max(around, key=lambda each: len(posixpath.normpath(each.inside)))
+    source = os.path.realpath(mount.source)
+    found = os.path.realpath(os.path.join(source, os.path.relpath(cwd, posixpath.normpath(mount.inside))))
+    # Followed as the container would, so that a link out of the mount does not tell what lies elsewhere on the machine.
+    return _is_below(found, source) and os.path.isdir(found)
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
+
+
+def environment_of(settings: DockerSettings, image: Image, wanted: Wanted, username: str) -> dict[str, str]:
+    """Return what a kernel's environment begins with: the image's own and the settings'; of the server's, nothing."""
+    own = {"HOME": wanted.home, "LANG": "C.UTF-8", "IPYTHONDIR": posixpath.join(wanted.home, ".ipython")}
+    if username:
+        own |= {"USER": username, "LOGNAME": username}  # a uid that the image has no name for
+    if settings.threads is not None:
+        own["OMP_NUM_THREADS"] = str(settings.threads)
+    environment = {**image.environment, **own, **settings.environment}
+    environment["NVIDIA_VISIBLE_DEVICES"] = _visible(wanted)
+    return environment
+
+
+def kernel_environment(
+    settings: DockerSettings, image: Image, wanted: Wanted, request: StartRequest, folder: Folder, owner: str
+) -> dict[str, str]:
+    environment = for_placement(environment_of(settings, image, wanted, request.username), {}, request)
+    return {
+        **environment,
+        **label(request.placement_id, owner),
+        "COMPUTEHUB_SOCKET": str(folder.path / SOCKET),
+    }
+
+
+def label(placement_id: str, owner: str) -> dict[str, str]:
+    return {LABEL: placement_id, OWNER: owner}
+
+
+def fill(
+    folder: Folder,
+    settings: DockerSettings,
+    wanted: Wanted,
+    environment: Mapping[str, str],
+    key: str,
+    standby: str = "",
+) -> None:
+    """Put into the folder what supervisor and kernel read at their start. ``standby`` is its secret, if it is one."""
+    file = str(folder.path / "connection.json")
+    ports = dict.fromkeys(("shell_port", "iopub_port", "stdin_port", "control_port", "hb_port"), 0)
+    info = {"transport": "ipc", "ip": sockets_of(folder), **ports, "key": key, "signature_scheme": "hmac-sha256"}
+    folder.give("connection.json", info, wanted.user)
+    if standby:
+        folder.give("adopt.secret", standby, wanted.user)
+    argv = [settings.python, f"{CONTROL}/standby.py", *(["--standby"] if standby else []), file]
+    umask = 0o007 if settings.shared_with_group else 0o022
+    request = {"argv": argv, "cwd": wanted.cwd, "env": dict(environment), "umask": umask}
+    folder.give("request.json", request, wanted.user)
+
+
+def sockets_of(folder: Folder) -> str:
+    return str(folder.path / "k")
+
+
+def container_of(
+    settings: DockerSettings, image: Image, wanted: Wanted, folder: Folder, owner: str, placement: str
+) -> dict[str, Any]:
+    """Return the container as the engine's API wants it. No secret is in it: who may list containers reads all."""
+    folders = [Mount(str(folder.path)), Mount(str(folder.control), CONTROL, read_only=True), *wanted.mounts]
+    host: dict[str, Any] = {
+        "Mounts": [
+            {"Type": "bind", "Source": mount.source, "Target": mount.inside, "ReadOnly": mount.read_only}
+            for mount in folders
+        ],
+        "NetworkMode": settings.network,
+        "ReadonlyRootfs": True,
+        "CapDrop": ["ALL"],
+        "SecurityOpt": ["no-new-privileges:true"],
+        "PidsLimit": settings.pids_max,
+        # The supervisor is the first process and does what an init does; below one, a cell could stop it with a signal.
+        "Init": False,
+        "IpcMode": "private",
+        "ShmSize": settings.shared_memory_mib * _MIB,
+        "Tmpfs": {"/tmp": f"rw,exec,nosuid,nodev,mode=1777,size={settings.tmpfs_mib}m"},
+        "Ulimits": [{"Name": "core", "Soft": 0, "Hard": 0}],
+        "LogConfig": {"Type": "json-file", "Config": {"max-size": "100k", "max-file": "1"}},
+    }
+    if settings.memory_mib:
+        host["Memory"] = host["MemorySwap"] = settings.memory_mib * _MIB
+    if settings.cpus:
+        host["NanoCpus"] = int(settings.cpus * 1e9)
+    if settings.runtime:
+        host["Runtime"] = settings.runtime
+    if wanted.device_uuids:
+        request = {"Driver": settings.gpu_driver, "DeviceIDs": list(wanted.device_uuids), "Capabilities": [["gpu"]]}
+        host["DeviceRequests"] = [request]
+    variables = {**label(placement, owner), "NVIDIA_VISIBLE_DEVICES": _visible(wanted)}
+    return {
+        "Image": image.id,
+        "Entrypoint": [settings.python, "-I", "-S", f"{CONTROL}/supervisor.py", str(folder.path), "-", CONTROL],
+        "Cmd": [],
+        "User": f"{wanted.user[0]}:{wanted.user[1]}",
+        "WorkingDir": "/",
+        "Env": [f"{name}={value}" for name, value in variables.items()],
+        "Labels": {OWNER_LABEL: owner, PLACEMENT_LABEL: placement, FOLDER_LABEL: folder.key},
+        "Healthcheck": {"Test": ["NONE"]},
+        "StopSignal": "SIGTERM",
+        "HostConfig": host,
+    }
+
+
+def _visible(wanted: Wanted) -> str:
+    # Images of CUDA say "all", which a machine whose default runtime is NVIDIA's would obey.
+    return ",".join(wanted.device_uuids) or "void"

@@ -1,0 +1,177 @@
+"""What an administrator chooses for one place with a Docker engine."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from computehub_ext.core.errors import Invalid
+
+_USERNAME = "{username}"
+_NETWORK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_USER = re.compile(r"[0-9]+:[0-9]+")
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A folder of the engine's machine that kernels see.
+
+    Parameters
+    ----------
+    source:
+        An absolute path there; ``{username}`` in it becomes the name of the person for whom the kernel runs. It has to
+        exist: a kernel is refused rather than given an empty folder.
+    target:
+        The path in the container, the same as ``source`` when empty. Notebooks' folders need the path that the Jupyter
+        server sees, since that is where the kernel is started.
+    read_only:
+        For data sets.
+    """
+
+    source: str
+    target: str = ""
+    read_only: bool = False
+
+    def __post_init__(self) -> None:
+        for path in (self.source, self.inside):
+            if not path.startswith("/") or ".." in path.split("/"):
+                raise Invalid(f"A mount's folders are absolute paths, and {path!r} is not.", field="mounts")
+        if self.inside.rstrip("/") == "":
+            raise Invalid("A mount over the whole of the container leaves nothing of it.", field="mounts")
+
+    @property
+    def inside(self) -> str:
+        return self.target or self.source
+
+    @property
+    def is_personal(self) -> bool:
+        return _USERNAME in self.source + self.target
+
+    def of(self, username: str) -> Mount:
+        """Return the mount for one person."""
+        if not self.is_personal:
+            return self
+        if username in ("", ".", "..") or "/" in username or "\0" in username or ":" in username:
+            raise Invalid(f"There can't be a folder of {username!r}.", field="username")
+        return Mount(self.source.replace(_USERNAME, username), self.inside.replace(_USERNAME, username), self.read_only)
+
+
+@dataclass(frozen=True)
+class DockerSettings:
+    """One place: an engine, an image, and what its kernels may use. Memory is in MiB, times are in seconds.
+
+    Parameters
+    ----------
+    image:
+        The image's name as ``docker images`` shows it. It holds a Python with ipykernel, and need not hold ComputeHub.
+    engine_url:
+        Where the engine listens: ``unix:///var/run/docker.sock`` when empty.
+    python:
+        The Python in the image that has ipykernel: a path, or a name found on the image's ``PATH``.
+    kernel_names:
+        The kernelspecs that a notebook may have named; all of them are run by ``python``.
+    user:
+        As whom kernels run. ``account`` is the person's own account on this machine, by the name that they are known
+        by here, refused where there is none; ``server`` the account that the control plane runs as; ``1000:100`` one
+        uid and group for all. Who enters the folder of a kernel's sockets is decided by it.
+    shared_with_group:
+        Lets the group of ``user`` reach the kernel's sockets as well (its umask is 0007 then): for a Jupyter server
+        that runs under another account than the kernel and is in that group.
+    allow_root:
+        Without it nothing runs as uid 0, whatever ``user`` says. A container's root is the machine's root wherever a
+        folder is mounted.
+    mounts:
+        The folders that kernels see.
+    home:
+        The kernel's ``HOME``, with ``{username}`` if need be; in the container's memory where it is no mount's.
+    environment:
+        Added to the image's own environment: proxies and the like. No secrets: a cell can read them.
+    memory_mib:
+        A kernel that uses more is ended, and its user told so. 0 sets no limit.
+    cpus:
+        How many cores a kernel may keep busy; libraries are told by ``OMP_NUM_THREADS``. 0 sets no limit.
+    pids_max:
+        How many processes and threads a kernel may have.
+    tmpfs_mib:
+        What ``/tmp`` holds. It is memory, and counts as the kernel's.
+    shared_memory_mib:
+        What ``/dev/shm`` holds, which data loaders use between their processes.
+    network:
+        ``none`` leaves the sockets to the Jupyter server as the only way out; ``bridge``, or the name of a network that
+        was made on the engine, with whatever rules it has, lets the kernel reach others.
+    gpus:
+        Whether the engine is asked for the leased GPUs. Simulated ones are never asked for.
+    gpu_driver, runtime:
+        The driver of the request, and the runtime (``docker info`` lists them) where it is not the engine's default.
+    kernels_max:
+        No more kernels than that at a time on this engine, standbys aside; 0 sets no limit.
+    start_seconds_max:
+        How long a kernel may take until it listens.
+    engine_seconds_max:
+        How long the engine may take for an answer until it counts as unreachable.
+    sockets_folder:
+        Where the folders of the kernels' sockets are made. Empty picks one that is short enough and that other
+        accounts can reach into. The engine must see it under the same path.
+    warm_count:
+        Kernels kept ready. Personal mounts, the rule ``account`` and GPUs leave nothing that could be ready: then 0.
+    warm_memory_mib_max:
+        All standbys together use no more than that.
+    warm_replace_delay_seconds:
+        How long after one was taken the next is started: the user's first cell runs meanwhile.
+    warm_lifetime_seconds:
+        A standby ends by itself when the control plane has not been heard of for so long.
+    warm_age_seconds_max:
+        After that a standby is replaced.
+    """
+
+    image: str
+    engine_url: str = ""
+    python: str = "python3"
+    kernel_names: tuple[str, ...] = ("python3",)
+    user: str = "server"
+    shared_with_group: bool = False
+    allow_root: bool = False
+    mounts: tuple[Mount, ...] = ()
+    home: str = "/tmp"
+    environment: Mapping[str, str] = field(default_factory=dict)
+    memory_mib: int = 4096
+    cpus: float = 0.0
+    pids_max: int = 512
+    tmpfs_mib: int = 512
+    shared_memory_mib: int = 64
+    network: str = "none"
+    gpus: bool = True
+    gpu_driver: str = "nvidia"
+    runtime: str = ""
+    kernels_max: int = 0
+    start_seconds_max: float = 60.0
+    engine_seconds_max: int = 20
+    sockets_folder: str = ""
+    warm_count: int = 0
+    warm_memory_mib_max: int = 1024
+    warm_replace_delay_seconds: float = 3.0
+    warm_lifetime_seconds: float = 30.0
+    warm_age_seconds_max: float = 3600.0
+
+    def __post_init__(self) -> None:
+        if not self.image:
+            raise Invalid("A Docker place needs an image.", field="image")
+        if not self.kernel_names:
+            raise Invalid("A Docker place serves at least one kernelspec.", field="kernel_names")
+        if self.user not in ("account", "server") and not _USER.fullmatch(self.user):
+            raise Invalid('"account", "server" or a uid and a gid such as "1000:100" would be right.', field="user")
+        if not _NETWORK.fullmatch(self.network) or self.network in ("host", "container"):
+            # The machine's own network would reach whatever listens on its loopback, the control plane included.
+            raise Invalid('"none", "bridge" or the name of a network on the engine would be right.', field="network")
+        if self.pids_max < 16:
+            raise Invalid("A kernel needs about ten threads to start; 16 is the least.", field="pids_max")
+        if 0 < self.memory_mib < 64:
+            raise Invalid("A kernel needs about 50 MiB to start; 64 is the least.", field="memory_mib")
+        if self.sockets_folder and not self.sockets_folder.startswith("/"):
+            raise Invalid("The folder for sockets is an absolute path.", field="sockets_folder")
+
+    @property
+    def threads(self) -> int | None:
+        """What libraries that count the machine's cores are to be told instead."""
+        return max(1, int(self.cpus)) if self.cpus else None

@@ -1,0 +1,256 @@
+"""Standby kernels in containers, started before anybody asks.
+
+Nobody is billed for one that nobody leased. They are bounded in number and in memory, and each is paid for in advance
+for half a minute only, so that they end by themselves soon after the control plane is gone.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from computehub_ext.core.errors import BackendError
+
+from . import recipe
+from .engine import Container, NameTaken
+from .folders import Folder
+
+if TYPE_CHECKING:
+    from .backend import DockerBackend
+
+log = logging.getLogger(__name__)
+
+_TICK_SECONDS = 0.25
+_MEMORY_SECONDS = 10.0
+_FAILURE_WAIT_SECONDS_MAX = 60.0
+
+
+@dataclass
+class Standby:
+    container: Container
+    folder: Folder
+    wanted: recipe.Wanted
+    environment: dict[str, str]
+    started_at: float
+    is_ready: bool = False
+
+
+class WarmContainers:
+    """Keeps standbys ready, from one thread that starts with the first ``prepare``."""
+
+    def __init__(self, backend: DockerBackend) -> None:
+        self._backend, self._settings = backend, backend.settings
+        self._wanted_count = 0
+        self._wanted: recipe.Wanted | None = None
+        self._standbys: list[Standby] = []
+        self._known: set[str] = set()
+        self._not_before = 0.0
+        self._failures = 0
+        self._image_id = ""
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._closed = False
+        self._thread: threading.Thread | None = None
+
+    @property
+    def ready_count(self) -> int:
+        with self._lock:
+            return sum(standby.is_ready for standby in self._standbys)
+
+    def prepare(self, count: int) -> None:
+        wanted = recipe.for_standby(self._settings)
+        if wanted is None and count:
+            log.info("%s keeps no kernels ready: what they need depends on the person.", self._backend.name)
+            count = 0
+        with self._lock:
+            if self._closed:
+                return
+            self._wanted_count, self._wanted = count, wanted
+            if self._thread is None and count:
+                name = f"computehub-standby-{self._backend.name}"
+                self._thread = threading.Thread(target=self._keep, name=name, daemon=True)
+                self._thread.start()
+        self._wake.set()
+
+    def take(self, wanted: recipe.Wanted) -> Standby | None:
+        """Return a ready standby that is from now on the caller's, or None where none can become what is wanted."""
+        with self._lock:
+            for standby in self._standbys:
+                mine = standby.wanted
+                same = (mine.user, mine.mounts, mine.home, mine.device_uuids) == (
+                    wanted.user,
+                    wanted.mounts,
+                    wanted.home,
+                    wanted.device_uuids,
+                )
+                if standby.is_ready and same:
+                    self._standbys.remove(standby)
+                    self._not_before = time.monotonic() + self._settings.warm_replace_delay_seconds
+                    return standby
+        return None
+
+    def give_back(self, standby: Standby) -> None:
+        with self._lock:
+            self._standbys.append(standby)
+
+    def discard_if_lost(self, container: Container) -> None:
+        """Remove a standby that a control plane before this one left behind."""
+        with self._lock:
+            known = container.name in self._known
+        if not known:
+            try:
+                self._backend.engine.remove(container.id)
+                self._backend.folder_of(container).remove()
+            except BackendError as problem:
+                log.warning("A standby of an earlier control plane could not be removed: %s", problem)
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed, self._wanted_count = True, 0
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join(timeout=30)
+        with self._lock:
+            standbys, self._standbys = self._standbys, []
+        for standby in standbys:
+            self._end(standby)
+
+    # The thread
+
+    def _keep(self) -> None:
+        renewed_at = measured_at = 0.0
+        while not self._closed:
+            now = time.monotonic()
+            try:
+                if now - renewed_at > self._settings.warm_lifetime_seconds / 3:
+                    # A third, so that two missed beats are survivable.
+                    renewed_at = now
+                    self._renew()
+                self._look_after_all()
+                if now - measured_at > _MEMORY_SECONDS:
+                    measured_at = now
+                    self._look_at_memory()
+                self._top_up()
+            except Exception as problem:
+                if isinstance(problem, BackendError):
+                    log.warning("Keeping standby kernels failed; trying again. %s", problem)
+                else:
+                    log.exception("Keeping standby kernels failed; trying again.")
+                self._note_failure()
+            self._wake.wait(_TICK_SECONDS)
+            self._wake.clear()
+
+    def _renew(self) -> None:
+        for standby in self._copy():
+            try:
+                standby.folder.pay(self._paid_until())
+            except OSError:
+                pass  # taken or removed in this moment
+        image_id = self._backend.image().id
+        for standby in self._copy():
+            if standby.container.image_id != image_id:
+                self._drop(standby, "its image is no longer the one of that name", failed=False)
+
+    def _look_after_all(self) -> None:
+        now = time.monotonic()
+        for standby in self._copy():
+            age = now - standby.started_at
+            if standby.folder.end() is not None:
+                self._drop(standby, "it ended by itself", failed=not standby.is_ready)
+            elif not standby.is_ready:
+                if (standby.folder.path / "adopt.sock").exists():
+                    standby.is_ready, self._failures = True, 0
+                elif age > self._settings.start_seconds_max or not self._is_alive(standby):
+                    self._drop(standby, "it was not ready in time", failed=True)
+            elif age > self._settings.warm_age_seconds_max:
+                self._drop(standby, "it is old", failed=False)
+        with self._lock:
+            surplus = self._standbys[self._wanted_count :]
+        for standby in surplus:
+            self._drop(standby, "", failed=False)
+
+    def _look_at_memory(self) -> None:
+        """Drop those that are gone, and of the others as many as are too many for the memory that they may use."""
+        left = self._settings.warm_memory_mib_max * 2**20
+        for standby in self._copy():
+            if not self._is_alive(standby):
+                self._drop(standby, "it is gone", failed=True)
+                continue
+            left -= self._backend.engine.memory_bytes(standby.container.id)
+            if left < 0:
+                self._not_before = time.monotonic() + _FAILURE_WAIT_SECONDS_MAX
+                self._drop(standby, "all of them together hold too much memory", failed=False)
+
+    def _is_alive(self, standby: Standby) -> bool:
+        found = self._backend.engine.inspect(standby.container.id)
+        return found is not None and found.is_alive
+
+    def _top_up(self) -> None:
+        with self._lock:
+            starting = any(not standby.is_ready for standby in self._standbys)
+            lacking = len(self._standbys) < self._wanted_count and not starting
+            wanted = self._wanted
+        if self._closed or not lacking or wanted is None or time.monotonic() < self._not_before:
+            return  # one at a time, since a start takes a whole core
+        standby = self._start(wanted)
+        with self._lock:
+            self._standbys.append(standby)  # also when closed meanwhile: close() waits for this thread, then ends all
+
+    def _start(self, wanted: recipe.Wanted) -> Standby:
+        backend = self._backend
+        label = f"standby-{secrets.token_hex(8)}"
+        image = backend.image()
+        environment = recipe.environment_of(self._settings, image, wanted, "")
+
+        def fill(folder: Folder) -> None:
+            own = {**environment, **recipe.label(label, backend.owner)}
+            # Nobody ever signs with this key: the kernel gets its placement's when it is taken.
+            key, secret = secrets.token_hex(32), secrets.token_hex(32)
+            recipe.fill(folder, self._settings, wanted, own, key, standby=secret)
+
+        name = backend.standby_name(label)
+        with self._lock:
+            self._known.add(name)  # before it is there, or a list made meanwhile would take it for a predecessor's
+        try:
+            container, folder = backend.make(name, label, image, wanted, fill, self._paid_until())
+        except NameTaken as problem:
+            raise AssertionError("the name is random") from problem
+        return Standby(container, folder, wanted, environment, time.monotonic())
+
+    def _drop(self, standby: Standby, why: str, *, failed: bool) -> None:
+        with self._lock:
+            if standby not in self._standbys:
+                return  # taken in this moment
+            self._standbys.remove(standby)
+        if why:
+            tail = standby.folder.log_tail() if failed else ""
+            log.warning("A standby kernel was dropped: %s. %s", why, tail)
+        if failed:
+            self._note_failure()
+        self._end(standby)
+
+    def _end(self, standby: Standby) -> None:
+        try:
+            self._backend.engine.remove(standby.container.id)
+            standby.folder.remove()
+        except BackendError as problem:
+            log.warning("A standby kernel could not be removed; it ends by itself. %s", problem)
+        with self._lock:
+            self._known.discard(standby.container.name)
+
+    def _note_failure(self) -> None:
+        self._failures += 1
+        wait = min(_FAILURE_WAIT_SECONDS_MAX, 2.0**self._failures)
+        self._not_before = max(self._not_before, time.monotonic() + wait)
+
+    def _paid_until(self) -> datetime:
+        return datetime.now(UTC) + timedelta(seconds=self._settings.warm_lifetime_seconds)
+
+    def _copy(self) -> list[Standby]:
+        with self._lock:
+            return list(self._standbys)
