@@ -4,7 +4,8 @@ Run as ``python -I -S supervisor.py DIRECTORY LOCK_FD [CONTROL]``. It needs the 
 about 15 ms. The directory belongs to this placement; the supervisor makes it its working directory and names files
 relatively, so that it may be renamed while it runs (that is how a standby kernel becomes a placement). In it:
 
-    request.json     what to start: argv, cwd, env, umask; read once and removed, since the environment holds a token
+    request.json     what to start: argv, cwd, env, umask, and perhaps a ``parent`` without whom it ends; read once and
+                     removed, since the environment holds a token
     paid_until       seconds since 1970; replaced by whoever renews, read about once a second
     stop             seconds of grace; written by whoever wants the end, who then sends SIGTERM
     lock             held by this process for its whole life: whoever can lock it knows that the supervisor is gone
@@ -138,6 +139,11 @@ class Supervisor:
         # Blocked, and taken one by one below, so that none gets lost between a look and a wait.
         watched = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGIO}
         signal.pthread_sigmask(signal.SIG_BLOCK, watched)
+        if request.get("parent"):
+            # A launcher, who alone hears the control plane: without it the kernel ends in order.
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+            if os.getppid() != request["parent"]:
+                os.kill(os.getpid(), signal.SIGTERM)  # it died before the line above
         self.bell = _open_bell(os.path.join(self.control, "bell"))
         self.kernel_pid = self._start_kernel(request)
         write_atomically("kernel.json", _identity(self.kernel_pid))

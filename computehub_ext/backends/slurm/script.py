@@ -1,0 +1,68 @@
+"""The job script and the arguments of ``sbatch``. Both can be read by others on many clusters: no secret is in them."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+
+from ..model import StartRequest
+from .settings import SlurmSettings
+
+_KERNEL_WING = Path(__file__).resolve().parents[2] / "kernel"  # programs that we send, not modules that we import
+_END = "COMPUTEHUB_LAUNCHER_ENDS"
+NO_CODE = 100
+REASONS = ("exited", "crashed", "killed", "out_of_memory", "stopped", "unpaid", "supervisor_lost", "start_failed")
+"""What a launcher's exit code says, by the launcher's own table."""
+
+TOKEN_IN_HOME = '"$HOME"/.computehub/slurm/'
+"""Where ``submit.py`` puts a token; the job's own HOME, so that nobody here has to know it."""
+
+
+@cache
+def program(name: str) -> str:
+    """Return one of the programs that run at the other end."""
+    return (_KERNEL_WING / f"{name}.py").read_text(encoding="utf-8")
+
+
+def script(settings: SlurmSettings, *, link: str, server_key: str, placement_id: str, python: str) -> str:
+    """Return the job script."""
+    # A login shell knows `module`; without modules it only takes time.
+    lines = ["#!/bin/bash -l" if settings.modules else "#!/bin/bash"]
+    if settings.modules:
+        lines.append(f"module load {shlex.join(settings.modules)} || exit 1")
+    lines += settings.prologue
+    token = TOKEN_IN_HOME if settings.submit_command else shlex.quote(settings.spool.rstrip("/")) + "/"
+    command = [*settings.container, python, "-I", "-", "--link", link, "--server-key", server_key]
+    command += ["--placement", placement_id, "--token-file"]
+    lines += [f"exec {shlex.join(command)} {token}{placement_id}.token <<'{_END}'", program("launcher") + _END, ""]
+    return "\n".join(lines)
+
+
+def arguments(settings: SlurmSettings, request: StartRequest, *, name: str, comment: str, now: datetime) -> list[str]:
+    """Return ``sbatch``'s arguments, but for the file that the job's output goes to."""
+    paid_minutes = math.ceil((request.paid_until - now).total_seconds() / 60) + settings.time_margin_minutes
+    found = [
+        "--parsable",
+        "--no-requeue",  # a kernel that starts again elsewhere has lost everything, and nobody waits for it
+        f"--time={max(settings.time_limit_minutes, paid_minutes)}",
+        f"--job-name={name}",
+        f"--comment={comment}",
+        "--nodes=1",
+        "--ntasks=1",
+        "--chdir=/",  # the notebook's folder is looked for by the launcher, which can say that it is not there
+        "--input=/dev/null",
+        "--open-mode=append",
+    ]
+    for option in ("partition", "account", "qos", "constraint", "reservation"):
+        if value := getattr(settings, option):
+            found.append(f"--{option}={value}")
+    if gres := settings.gres_for(request.model, len(request.devices)):
+        found.append(f"--gres={gres}")
+    if settings.cpus:
+        found.append(f"--cpus-per-task={settings.cpus}")
+    if settings.memory_mib:
+        found.append(f"--mem={settings.memory_mib}M")
+    return [*found, *settings.sbatch_arguments]
