@@ -2,7 +2,7 @@
 
 All processes that ask at the same time share one engine per kind, however the one before ended:
 
-- The first starts a *keeper*, this module run by itself, which starts dockerd. Who uses the engine holds a connection
+- The first starts a *keeper* (docker_keeper.py), which starts dockerd. Who uses the engine holds a connection
   to the keeper; the kernel closes it even if its holder was killed. With the last one the keeper stops dockerd and
   clears up.
 - dockerd ends with its keeper, by the kernel's parent-death signal. What a killed keeper left behind, the next one
@@ -18,15 +18,12 @@ All processes that ask at the same time share one engine per kind, however the o
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,13 +34,12 @@ from . import docker_base
 if TYPE_CHECKING:
     import docker
 
-START_SECONDS_MAX = 60
 STOP_SECONDS_MAX = 30
 REPOSITORY = "computehub-test/slim"
-_SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PROGRAMS = ("dockerd", "containerd", "runc", "debootstrap", "iptables", "ip", "unshare", "chroot", "tar")
 # A range for measuring networks (RFC 2544), which nobody routes: /19 per kind of engine.
-_THIRDS = {"plain": 32, "gpu": 64}
+THIRDS = {"plain": 32, "gpu": 64}
 
 
 class DockerEngineFailed(RuntimeError):
@@ -74,12 +70,12 @@ class Engine:
     @property
     def address(self) -> str:
         """Where a port that a container publishes is reached from here."""
-        return f"198.18.{_THIRDS[self.kind]}.2"
+        return f"198.18.{THIRDS[self.kind]}.2"
 
     @property
     def host_address(self) -> str:
         """This machine, as containers on a bridge see it."""
-        return f"198.18.{_THIRDS[self.kind]}.1"
+        return f"198.18.{THIRDS[self.kind]}.1"
 
     def client(self, **options: Any) -> docker.DockerClient:
         """Return a new client of the engine; the caller closes it."""
@@ -95,7 +91,7 @@ class Engine:
 
 def lacking() -> list[str]:
     """Return what this machine lacks for an engine; empty if nothing."""
-    lacks = [program for program in _PROGRAMS if not shutil.which(program, path=_SYSTEM_PATH)]
+    lacks = [program for program in _PROGRAMS if not shutil.which(program, path=SYSTEM_PATH)]
     if not hasattr(os, "geteuid") or os.geteuid() != 0:
         return ["root", *lacks]
     if (
@@ -122,7 +118,7 @@ def docker_engine(*, gpu_hook: bool = False) -> Iterator[Engine]:
         With the end of dockerd's log.
     """
     kind = "gpu" if gpu_hook else "plain"
-    engine = Engine(_folder(kind), kind)
+    engine = Engine(folder_of(kind), kind)
     docker_base.make_base()
     with contextlib.ExitStack() as stack:
         with docker_base.locked(engine.folder.with_suffix(".lock")):
@@ -142,7 +138,7 @@ def docker_engine(*, gpu_hook: bool = False) -> Iterator[Engine]:
             keeper.recv(1)
 
 
-def _folder(kind: str) -> Path:
+def folder_of(kind: str) -> Path:
     # One per machine, whoever's TMPDIR is set to what; and short, since a socket's path has 107 bytes.
     return Path(f"/tmp/computehub-docker-{kind}")
 
@@ -158,7 +154,7 @@ def _join(engine: Engine) -> socket.socket | None:
 
 
 def _start_keeper(engine: Engine) -> None:
-    command = [sys.executable, "-m", __name__, "keep", engine.kind]
+    command = [sys.executable, "-m", f"{__package__}.docker_keeper", engine.kind]
     with subprocess.Popen(
         # Of no session or group of the test's, so that Ctrl-C there ends the tests first.
         command,
@@ -173,285 +169,3 @@ def _start_keeper(engine: Engine) -> None:
         keeper.returncode = 0 if said == "ready" else keeper.wait()  # not waited for: it outlives this block
     if said != "ready":
         raise DockerEngineFailed(said or "The keeper of the Docker engine said nothing.")
-
-
-class _Keeper:
-    """Runs in a process of its own."""
-
-    def __init__(self, kind: str) -> None:
-        self.engine = Engine(_folder(kind), kind)
-        self.folder = self.engine.folder
-        self.data = docker_base.cache_folder() / f"docker-data-{kind}"
-        self.interface = f"chd-{kind}"
-        self.dockerd: subprocess.Popen[bytes] | None = None
-
-    def run(self) -> None:
-        # Shims outlive the containerd that started them: theirs to end here, and not with a process 1 that never waits.
-        _prctl(_SET_CHILD_SUBREAPER, 1)
-        with docker_base.locked(self.folder.with_suffix(".running")):  # its predecessor may still be clearing up
-            self._clear_up()
-            self.folder.mkdir(mode=0o700)
-            self.data.mkdir(parents=True, exist_ok=True)
-            doors = socket.socket(socket.AF_UNIX)
-            try:
-                self._start()
-                doors.bind(str(self.folder / "keeper.sock"))
-                doors.listen(64)
-                sys.stdout.write("ready")
-                sys.stdout.flush()
-                os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-                left = self._serve(doors)
-            except Exception as failure:
-                sys.stdout.write(f"{failure}\n")
-                sys.stdout.flush()
-                left = None
-            finally:
-                doors.close()
-                with contextlib.suppress(FileNotFoundError):
-                    (self.folder / "keeper.sock").unlink()
-                self._stop()
-                self._clear_up()
-        if left is not None:
-            left.close()
-
-    def _serve(self, doors: socket.socket) -> socket.socket:
-        """Until the last user leaves, whose connection is returned."""
-        import select
-
-        users: list[socket.socket] = []
-        while True:
-            for ready in select.select([doors, *users], [], [])[0]:
-                if ready is doors:
-                    users.append(doors.accept()[0])
-                    continue
-                users.remove(ready)
-                if not users:
-                    doors.setblocking(False)
-                    try:  # somebody connected before the doors close
-                        users.append(doors.accept()[0])
-                        doors.setblocking(True)
-                    except BlockingIOError:
-                        return ready
-                ready.close()
-
-    def _start(self) -> None:
-        try:
-            self._start_dockerd("overlay2")
-            self._load()
-        except Exception:
-            # What the cache holds may be of a run that was cut off, or of another version: once more, from nothing.
-            self._stop()
-            self._clear_up()
-            shutil.rmtree(self.data)
-            self.data.mkdir()
-            self.folder.mkdir(mode=0o700)
-            self._start_dockerd("overlay2")
-            self._load()
-
-    def _start_dockerd(self, storage: str) -> None:
-        third = _THIRDS[self.engine.kind]
-        path = _SYSTEM_PATH
-        if self.engine.kind == "gpu":
-            path = f"{self._write_gpu_hook()}:{path}"
-        (self.folder / "daemon.json").write_text("{}")  # not the machine's own engine's
-        dockerd = [
-            *("dockerd", "--data-root", str(self.data), "--exec-root", str(self.folder / "exec")),
-            *("-H", self.engine.url, "--pidfile", str(self.folder / "dockerd.pid")),
-            *("--config-file", str(self.folder / "daemon.json"), "--storage-driver", storage),
-            *("--bip", f"198.18.{third + 1}.1/24"),
-            *("--default-address-pool", f"base=198.18.{third + 16}.0/20,size=26"),
-            *("--shutdown-timeout", "2", "--log-level", "warn"),
-        ]
-        # Its interface comes from outside, when the namespace is there; then it says "go".
-        inside = (
-            'read go; ip link set lo up; ip link set "$1" name uplink up; ip address add "$2" dev uplink; '
-            'ip route add default via "$3"; shift 3; exec "$@"'
-        )
-        peer, net = f"{self.interface}-in", f"198.18.{third}"
-        shell = ["sh", "-ec", inside, "sh", peer, f"{net}.2/30", f"{net}.1", *dockerd]
-        with (self.folder / "log").open("ab") as log:
-            self.dockerd = subprocess.Popen(
-                ["unshare", "--net", "--", *shell],
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                preexec_fn=_die_with_parent,  # noqa: PLW1509 (the keeper has one thread)
-                start_new_session=True,
-                env={"PATH": path, "HOME": str(self.folder), "DOCKER_RAMDISK": ""},
-            )
-        ip = ["ip", "link", "add", self.interface, "type", "veth", "peer", "name", peer]
-        _call(*ip)
-        _wait(lambda: _namespace(self._dockerd_pid) != _namespace(os.getpid()), "unshare's namespace")
-        _call("ip", "link", "set", peer, "netns", str(self._dockerd_pid))
-        _call("ip", "address", "add", f"{net}.1/30", "dev", self.interface)
-        _call("ip", "link", "set", self.interface, "up")
-        _call("ip", "route", "add", f"198.18.{third}.0/19", "via", f"{net}.2", "dev", self.interface)
-        assert self.dockerd.stdin is not None
-        self.dockerd.stdin.write(b"go\n")
-        self.dockerd.stdin.close()
-        with self._client() as client:
-            _wait(lambda: self._answers(client), "dockerd")
-        # What a container doesn't publish is reached from this machine too, as on the machine of an engine.
-        rule = ["iptables", "--wait", "-I", "DOCKER-USER", "-i", "uplink", "-j", "ACCEPT"]
-        _call("nsenter", "--net", "--target", str(self._dockerd_pid), *rule)
-
-    @property
-    def _dockerd_pid(self) -> int:
-        assert self.dockerd is not None
-        return self.dockerd.pid
-
-    @contextlib.contextmanager
-    def _client(self) -> Iterator[docker.DockerClient]:
-        client = self.engine.client(version="1.40", timeout=300)
-        with contextlib.closing(client):
-            yield client
-
-    def _answers(self, client: docker.DockerClient) -> bool:
-        if self.dockerd is not None and self.dockerd.poll() is not None:
-            raise DockerEngineFailed(f"dockerd did not start:\n{self._log()}")
-        try:
-            return bool(client.ping())
-        except Exception:  # requests' and urllib3's errors, of many kinds, as long as its socket isn't there
-            return False
-
-    def _log(self) -> str:
-        return (self.folder / "log").read_text(errors="replace")[-4000:]
-
-    def _load(self) -> None:
-        """See to it that the engine holds the test image and nothing else."""
-        with self._client() as client:
-            self._empty(client)
-            if not client.images.list(name=self.engine.image):
-                changes = list(docker_base.CHANGES)
-                tar, tag = docker_base.base_tar(), self.engine.image.rpartition(":")[2]
-                said = client.api.import_image_from_file(str(tar), repository=REPOSITORY, tag=tag, changes=changes)
-                if not client.images.list(name=self.engine.image):
-                    raise DockerEngineFailed(f"docker import said: {said}")
-
-    def _empty(self, client: docker.DockerClient) -> None:
-        for container in client.containers.list(all=True, ignore_removed=True):
-            container.remove(force=True, v=True)
-        for network in client.networks.list():
-            if network.name not in ("bridge", "host", "none"):
-                network.remove()
-        for volume in client.volumes.list():
-            volume.remove(force=True)
-        for image in client.images.list():
-            if self.engine.image not in image.tags:
-                client.api.remove_image(str(image.id), force=True)
-
-    def _write_gpu_hook(self) -> Path:
-        """dockerd looks for NVIDIA's hook when it starts, and takes requests for GPUs only if it is there."""
-        folder = self.folder / "bin"
-        folder.mkdir(exist_ok=True)
-        hook = folder / "nvidia-container-runtime-hook"
-        hook.write_text(_GPU_HOOK.format(python=sys.executable, log=str(self.folder / "gpu-hook.log")))
-        hook.chmod(0o755)
-        return folder
-
-    def _stop(self) -> None:
-        if self.dockerd is None:
-            return
-        if self.dockerd.poll() is None:
-            # Containers first: dockerd would wait for each of them to end by itself.
-            with contextlib.suppress(Exception), self._client() as client:
-                self._empty(client)
-            self.dockerd.terminate()
-            try:
-                self.dockerd.wait(STOP_SECONDS_MAX)
-            except subprocess.TimeoutExpired:
-                self.dockerd.kill()
-                self.dockerd.wait()
-        self.dockerd = None
-
-    def _clear_up(self) -> None:
-        """Remove what an engine leaves behind, this keeper's or one's that was killed."""
-        for pid in _processes_of(self.folder):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        _wait(lambda: not _processes_of(self.folder), "the end of the old engine's processes")
-        _reap()
-        for place in (self.folder, self.data):
-            for point in reversed(docker_base.mounts_below(place)):
-                subprocess.run(["umount", "--lazy", str(point)], check=False, capture_output=True)
-        # Goes by itself with the namespace, but not at once.
-        subprocess.run(["ip", "link", "delete", self.interface], check=False, capture_output=True)
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-
-_GPU_HOOK = '''#!{python}
-"""In the place of NVIDIA's hook: writes down which GPUs a container was to see, and gives it none."""
-import json, sys
-
-state = json.load(sys.stdin)
-with open(state["bundle"] + "/config.json") as file:
-    environment = dict(pair.split("=", 1) for pair in json.load(file)["process"]["env"] if "=" in pair)
-seen = {{name: value for name, value in environment.items() if name.startswith(("NVIDIA_", "CUDA_"))}}
-with open({log!r}, "a") as file:
-    file.write(json.dumps({{"container": state["id"], **seen}}) + "\\n")
-'''
-
-
-_SET_PDEATHSIG, _SET_CHILD_SUBREAPER = 1, 36
-
-
-def _prctl(option: int, value: int) -> None:
-    ctypes.CDLL(None).prctl(option, value)
-
-
-def _die_with_parent() -> None:
-    _prctl(_SET_PDEATHSIG, signal.SIGTERM)  # which lets dockerd end its containers
-
-
-def _reap() -> None:
-    with contextlib.suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
-
-
-def _processes_of(folder: Path) -> list[int]:
-    """dockerd, containerd and the shims of an engine: each has its folder in its command line."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            with contextlib.suppress(OSError):
-                words = (entry / "cmdline").read_bytes()
-                program = os.path.basename(words.split(b"\0", 1)[0]).decode(errors="replace")
-                ours = f"{folder}/".encode() in words or f"{folder}\0".encode() in words
-                if ours and program.startswith(("dockerd", "containerd", "docker-proxy", "runc")):
-                    found.append(int(entry.name))
-    return found
-
-
-def _namespace(pid: int) -> str:
-    with contextlib.suppress(FileNotFoundError):
-        return os.readlink(f"/proc/{pid}/ns/net")
-    raise DockerEngineFailed("unshare ended at once.")
-
-
-def _call(*command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env={"PATH": _SYSTEM_PATH})
-    if done.returncode:
-        raise DockerEngineFailed(f"{' '.join(command)}: {done.stderr.strip()}")
-
-
-def _wait(condition: Any, for_what: str) -> None:
-    deadline = time.monotonic() + START_SECONDS_MAX
-    while not condition():
-        if time.monotonic() > deadline:
-            raise DockerEngineFailed(f"Waited {START_SECONDS_MAX} s for {for_what}.")
-        time.sleep(0.02)
-
-
-def main(arguments: list[str]) -> int:
-    """``prepare`` makes what the first use would make; ``keep KIND`` is how this module starts itself."""
-    if arguments == ["prepare"]:
-        docker_base.make_base()
-        return 0
-    os.umask(0o077)
-    _Keeper(arguments[1]).run()
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
