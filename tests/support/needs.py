@@ -14,9 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from computehub_ext.testing import docker_engine
+from computehub_ext.testing import docker_base, docker_engine
 from tests.support import records
 from tests.support.pythons import others
+
+MAKING_AN_IMAGE_SECONDS_MAX = 900
+"""The first test that needs the Docker engine makes its image, where `make test` hasn't."""
 
 
 def _has_gpu() -> bool:
@@ -96,6 +99,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             reasons[item.nodeid] = " and ".join(NEEDS[what][1] for what in lacking)
         else:
             kept.append(item)
+            if any("docker" in mark.args for mark in item.iter_markers("needs")) and not docker_base.is_made():
+                item.add_marker(pytest.mark.timeout(MAKING_AN_IMAGE_SECONDS_MAX))
     if left:
         items[:] = kept
         config.hook.pytest_deselected(items=left)
