@@ -111,6 +111,8 @@ def read(cls: type[T], values: Mapping[str, Any], where: str) -> T:
             found[name] = _fitted(value, hints[name])
         except TypeError as error:
             raise Misconfigured(f"{where}: {name} must be {error}, and is {value!r}.") from None
+        except Misconfigured as error:
+            raise Misconfigured(f"{where}: {name}: {error}") from error
     missing = [name for name, field in known.items() if name not in found and _is_required(field)]
     if missing:
         raise Misconfigured(f"{where}: {' and '.join(missing)} must be set.")

@@ -7,6 +7,7 @@ errors from the tree of classes.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import inspect
 import re
 import subprocess
@@ -77,6 +78,55 @@ def settings() -> str:
         lines += [f"{kind}, default `{default}`." if default not in ("''", "traitlets.Undefined") else f"{kind}.", ""]
         lines += [*textwrap.wrap(" ".join(trait.help.split()).replace("``", "`"), 116), ""]
     return "\n".join(lines)
+
+
+def places() -> str:
+    from computehub_ext.backends.docker.settings import DockerSettings, Mount
+    from computehub_ext.backends.slurm.settings import SlurmSettings
+    from computehub_ext.places import ConfiguredPool
+
+    lines = [
+        "# Places and pools",
+        "",
+        "What `c.ComputeHub.places` and `c.ComputeHub.pools` take, each a dict or a list of dicts. A setting that is",
+        "unknown, missing or of the wrong type is named when the server starts.",
+        "",
+    ]
+    for title, cls in (
+        ("A pool", ConfiguredPool),
+        ('A place with `"kind": "docker"`', DockerSettings),
+        ("One of a Docker place's mounts", Mount),
+        ('A place with `"kind": "slurm"`', SlurmSettings),
+    ):
+        told = parameters(cls)
+        lines += [f"## {title}", "", "| Setting | Default | What it is |", "| --- | --- | --- |"]
+        lines += [f"| `{name}` | {default_of(cls, name)} | {told.get(name, '')} |" for name in cls.__dataclass_fields__]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def parameters(cls: type) -> dict[str, str]:
+    """What a dataclass's docstring says of each of its fields."""
+    told: dict[str, str] = {}
+    names: list[str] = []
+    _, _, section = inspect.getdoc(cls).partition("Parameters\n----------\n")
+    for line in section.splitlines():
+        if line and not line.startswith(" "):
+            names = [name.strip() for name in line.rstrip(":").split(",")]
+        for name in names if line.startswith(" ") else ():
+            told[name] = f"{told.get(name, '')} {line.strip()}".strip()
+    return {name: text.replace("``", "`").replace("|", "\\|") for name, text in told.items()}
+
+
+def default_of(cls: type, name: str) -> str:
+    field = cls.__dataclass_fields__[name]
+    if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+        return "must be set"
+    value = field.default if field.default is not dataclasses.MISSING else field.default_factory()
+    if isinstance(value, tuple) and len(value) > 4:
+        return "a short list"
+    value = list(value) if isinstance(value, tuple) else value
+    return f"`{value!r}`".replace(repr(sys.executable), "'the Python of the control plane'")
 
 
 def api() -> str:
@@ -190,6 +240,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "magic": magic,
     "cli": cli,
     "settings": settings,
+    "places": places,
     "api": api,
     "events": events,
     "errors": errors,
