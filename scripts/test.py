@@ -27,7 +27,18 @@ STAGES = {
 
 
 # What `make test-backends` runs of the above.
-BACKENDS = ["tests/contract", "tests/integration/places", "-n", "2", "--dist", "loadfile"]
+BACKENDS = [
+    "tests/contract",
+    *(
+        str(path)
+        for kind in ("docker", "slurm", "image")
+        for path in sorted(ROOT.glob(f"tests/integration/test_{kind}*"))
+    ),
+    "-n",
+    "2",
+    "--dist",
+    "loadfile",
+]
 
 
 def run(*arguments: str) -> int:
