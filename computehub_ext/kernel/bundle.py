@@ -18,6 +18,9 @@ from computehub_ext.kernel import installer
 # These run beside a kernel or on the server, not in it.
 LEFT_OUT = frozenset({"bundle", "installer", "supervisor", "standby", "launcher"})
 
+PYTHON_MINIMUM = (3, 9)
+"""Of the kernels that it can be sent into."""
+
 _HERE = Path(__file__).parent
 
 

@@ -9,6 +9,8 @@ import os
 import sys
 from typing import Any
 
+FOLDER_ADVICE = "Ask the administrator to add it to the mounts of the pool."
+
 
 def check(manifest_or_preview: dict[str, Any]) -> list[dict[str, str]]:
     """Compare this place with what a preview or a manifest says the notebook needs.
@@ -27,7 +29,7 @@ def check(manifest_or_preview: dict[str, Any]) -> list[dict[str, str]]:
 def _folder(wants: dict[str, Any]) -> list[tuple[str, str]]:
     folder = wants.get("cwd")
     if folder and not os.path.isdir(folder):
-        return [("folder", f"This notebook works in {folder}, which does not exist there.")]
+        return [("folder", f"This notebook works in {folder}, which does not exist there. {FOLDER_ADVICE}")]
     return []
 
 
@@ -36,15 +38,15 @@ def _python(wants: dict[str, Any]) -> list[tuple[str, str]]:
     if not theirs or theirs.split(".")[:2] == ours.split(".")[:2]:
         return []
     stuck = wants.get("same_python", [])
-    if stuck:
-        return [
-            (
-                "python",
-                f"Python is {theirs} here and {ours} there, and the source of {', '.join(stuck)} is not known, so "
-                "that they can't be compiled again.",
-            )
-        ]
-    return [("python", f"Python is {theirs} here and {ours} there; functions are compiled again from their cells.")]
+    if not stuck:
+        return []  # functions are compiled again from their cells, and ``fetch`` notes it
+    return [
+        (
+            "python",
+            f"Python is {theirs} here and {ours} there, and the source of {', '.join(stuck)} is not known, so "
+            "that they can't be compiled again.",
+        )
+    ]
 
 
 def _packages(wants: dict[str, Any]) -> list[tuple[str, str]]:

@@ -16,6 +16,7 @@ from jupyter_client.connect import LocalPortCache, write_connection_file
 from jupyter_client.provisioning import LocalProvisioner
 
 from computehub_ext.core.errors import BackendError, ComputeHubError, NotFound, Refused
+from computehub_ext.kernel.lacking import FOLDER_ADVICE
 from computehub_ext.notebook.door import Door
 
 log = logging.getLogger(__name__)
@@ -172,9 +173,14 @@ class LeasedPlace(Place):
         username: str,
         env: dict[str, str],
     ) -> LeasedPlace:
-        placed = await plane.start_placement(
-            lease_id=lease_id, cwd=cwd, kernel_name=kernel_name, session_key=session_key, username=username, env=env
-        )
+        try:
+            placed = await plane.start_placement(
+                lease_id=lease_id, cwd=cwd, kernel_name=kernel_name, session_key=session_key, username=username, env=env
+            )
+        except Refused as refusal:
+            if refusal.details.get("kind") != "folder":
+                raise
+            raise Refused(f"{refusal.message} {FOLDER_ADVICE}", **refusal.details) from refusal
         return cls(plane, lease_id, placed)
 
     def as_json(self) -> dict[str, Any]:

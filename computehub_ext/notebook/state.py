@@ -53,6 +53,16 @@ def greeting() -> tuple[str, ...]:
     return bundle.source().strip(), "__import__('_computehub.magic', fromlist=['load']).load()"
 
 
+def python_version() -> str:
+    """An expression for the version of a kernel's Python, as JSON."""
+    return f"{_DUMPS}('%d.%d.%d' % __import__('sys').version_info[:3])"
+
+
+def same_python(one: str, other: str) -> bool:
+    """Whether compiled code of the one runs in the other; unknown counts as the same."""
+    return not one or not other or one.split(".")[:2] == other.split(".")[:2]
+
+
 def counting_on(execution_count: int) -> str:
     """An expression that goes on counting cells where the kernel before stopped."""
     return f"setattr({_SHELL}, 'execution_count', {int(execution_count)})"
@@ -82,8 +92,11 @@ class Carrier:
         """The number of the kernel's next cell."""
         return int(await line.ask(f"{_DUMPS}({_SHELL}.execution_count)"))
 
-    async def preview(self, line: Line, keep: Keep) -> dict[str, Any]:
-        answer: dict[str, Any] = await line.ask(self._call("preview", _namespace(), _kept(keep)), CAPTURE_SECONDS)
+    async def preview(self, line: Line, keep: Keep, target_python: str = "") -> dict[str, Any]:
+        arguments = [_namespace(), _kept(keep)]
+        if target_python:
+            arguments.append(f"target_python={target_python!r}")
+        answer: dict[str, Any] = await line.ask(self._call("preview", *arguments), CAPTURE_SECONDS)
         return answer
 
     async def check(self, line: Line, preview: dict[str, Any]) -> list[dict[str, str]]:
@@ -91,7 +104,9 @@ class Carrier:
         answer: list[dict[str, str]] = await line.ask(self._call("check", repr(wanted)))
         return answer
 
-    async def offer(self, source: Side, target: Side, keep: Keep, ticket: str) -> dict[str, Any]:
+    async def offer(
+        self, source: Side, target: Side, keep: Keep, ticket: str, target_python: str = ""
+    ) -> dict[str, Any]:
         """Have the state captured and offered where the two kernels can meet."""
         meeting = await meeting_of(source.place, target.place, self._directory)
         arguments = [_namespace(), _kept(keep), repr(ticket), repr(meeting.folder)]
@@ -102,7 +117,6 @@ class Carrier:
                 network = await target.line.ask(self._call("expect", f"**{wanted!r}"))
                 _check(meeting, network)
             arguments.append(f"network={network!r}")
-        target_python = getattr(target.place, "python_version", "")
         if target_python:
             arguments.append(f"target_python={target_python!r}")
         answer: dict[str, Any] = await source.line.ask(self._call("offer", *arguments), CAPTURE_SECONDS)

@@ -7,21 +7,27 @@ from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from computehub_ext.core.errors import BackendError
+from computehub_ext.core.errors import BackendError, Refused
+from computehub_ext.kernel.bundle import PYTHON_MINIMUM
 from computehub_ext.notebook.code import Line
 from computehub_ext.notebook.kernel import Staged, SwitchableKernelManager
 from computehub_ext.notebook.places import CpuPlace, LeasedPlace, Place
+from computehub_ext.notebook.state import python_version
 
 Answer = TypeVar("Answer")
 
 
+_NOT_READY = "The new kernel ended before it was ready."
+
+
 @dataclass
 class Successor:
-    """``staged`` holds everybody's connections to it until the swap takes them over."""
+    """``staged`` holds everybody's connections to it until the swap takes them over; ``python`` is its version."""
 
     place: Place
     line: Line
     staged: Staged | None = None
+    python: str = ""
 
     @classmethod
     async def start(cls, kernel: SwitchableKernelManager, lease_id: str | None) -> Successor:
@@ -57,7 +63,12 @@ class Successor:
             await kernel.kernels.survival.intend(kernel, self.place)
 
     async def _greet(self, kernel: SwitchableKernelManager) -> None:
-        await self.while_alive(kernel.kernels.greet(self.line), "The new kernel ended before it was ready.")
+        if isinstance(self.place, LeasedPlace):
+            self.python = self.place.python_version
+            _refuse_too_old(self.python)
+        await self.while_alive(kernel.kernels.greet(self.line), _NOT_READY)
+        if not self.python:
+            self.python = str(await self.while_alive(self.line.ask(python_version()), _NOT_READY))
 
     async def while_alive(self, answer: Awaitable[Answer], otherwise: str) -> Answer:
         """Wait for an answer of the new kernel, and no longer than it lives: one that has ended never gives it."""
@@ -79,3 +90,13 @@ class Successor:
             await self.place.end()
         elif isinstance(self.place, LeasedPlace):
             self.place.close_door()
+
+
+def _refuse_too_old(python: str) -> None:
+    parts = [int(part) if part.isdigit() else 0 for part in python.split(".")[:2]]
+    if python and tuple(parts) < PYTHON_MINIMUM:
+        least = ".".join(map(str, PYTHON_MINIMUM))
+        raise Refused(
+            f"Python is {python} there, and a notebook can move to {least} or newer. Nothing was moved or charged; "
+            "the administrator can give the pool a newer image or module."
+        )

@@ -31,7 +31,7 @@ from computehub_ext.notebook.moves import (
     judge,
 )
 from computehub_ext.notebook.places import LeasedPlace, Place
-from computehub_ext.notebook.state import Carrier, Side, counting_on, weighed
+from computehub_ext.notebook.state import Carrier, Side, counting_on, same_python, weighed
 from computehub_ext.notebook.successor import Successor
 
 log = logging.getLogger(__name__)
@@ -268,6 +268,8 @@ class Switch:
         assert self._new is not None
         preview = await self._carrier.preview(self._line, self.request.keep)
         new = await asyncio.shield(self._new)
+        if not same_python(str(preview.get("python", "")), new.python):
+            preview = await self._carrier.preview(self._line, self.request.keep, new.python)
         self._problems = await self._carrier.check(new.line, preview)
         self.preview = weighed(preview, self.lease, self._problems)
         judge(self.request, self.preview["lost"], self._problems)
@@ -281,9 +283,8 @@ class Switch:
         )
         self._ticket = granted["ticket"]
         assert self.kernel.place is not None
-        self._manifest = await self._carrier.offer(
-            Side(self.kernel.place, self._line), Side(new.place, new.line), self.request.keep, self._ticket
-        )
+        sides = Side(self.kernel.place, self._line), Side(new.place, new.line)
+        self._manifest = await self._carrier.offer(*sides, self.request.keep, self._ticket, new.python)
         judge(self.request, self._manifest.get("lost", []), [])
 
     async def _restore(self) -> None:

@@ -253,7 +253,11 @@ def test_check_says_what_the_other_place_lacks(tmp_path: Path, kernels: tuple[Ke
     shutil.rmtree(gone)
     problems = there.ask(f"__import__('_computehub').check({ {**seen, 'cwd': '/no/such/folder'}!r})")
     assert problems == [
-        {"kind": "folder", "message": "This notebook works in /no/such/folder, which does not exist there."},
+        {
+            "kind": "folder",
+            "message": "This notebook works in /no/such/folder, which does not exist there. "
+            "Ask the administrator to add it to the mounts of the pool.",
+        },
         {"kind": "package", "message": "The package nowhere_else 1.2 is not installed there."},
     ]
     assert there.ask("'nowhere_else' in __import__('sys').modules") is False

@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -122,3 +123,51 @@ def test_a_server_that_never_answers_is_given_up() -> None:
 def test_queries_leave_out_what_is_not_said(server: Any) -> None:
     Link(server.url, TOKEN).get("estimates", model=None, notebook_path="a b/ü.ipynb")
     assert server.seen[0][0] == "/estimates?notebook_path=a+b%2F%C3%BC.ipynb"
+
+
+@pytest.fixture
+def socket_server(tmp_path: Path) -> Iterator[Any]:
+    """A server of the same sort that only a unix socket leads to."""
+
+    class Local(HTTPServer):
+        address_family = socket.AF_UNIX
+
+        def server_bind(self) -> None:
+            self.socket.bind(self.server_address)  # type: ignore[arg-type]
+            self.server_name, self.server_port = "localhost", 0
+
+    server: Any = Local(str(tmp_path / "server.sock"), Plain)  # type: ignore[arg-type]
+    server.seen, server.answer = [], (200, {}, b"{}")
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join(5)
+
+
+@pytest.mark.parametrize("address", ["http://192.0.2.1:9/user/ada/", "https://hub.example.org/user/ada/"])
+def test_a_socket_is_taken_where_there_is_one(
+    address: str, socket_server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9/")
+    told = {
+        "COMPUTEHUB_URL": address + "api/computehub/v1/",
+        "COMPUTEHUB_KERNEL_TOKEN": TOKEN,
+        "COMPUTEHUB_SOCKET": str(tmp_path / "server.sock"),
+    }
+    link = Link.from_environment(told)
+    assert link.get("me", limit=3) == {}
+    assert socket_server.seen == [("/user/ada/api/computehub/v1/me?limit=3", f"token {TOKEN}")]
+    assert link.page_url == address + "computehub/", "the browser goes where it went"
+    socket_server.answer = (302, {"Location": address}, b"")
+    with pytest.raises(LinkProblem) as caught:
+        link.get("me")
+    assert caught.value.code == "not_signed_in"
+
+
+def test_a_socket_that_is_gone_is_told(tmp_path: Path) -> None:
+    link = Link("http://127.0.0.1:9/", TOKEN, socket_path=str(tmp_path / "server.sock"))
+    with pytest.raises(LinkProblem, match=r"gave no answer at .*server\.sock") as caught:
+        link.post("quotes", {})
+    assert caught.value.code == "unreachable"

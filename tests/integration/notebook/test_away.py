@@ -9,10 +9,13 @@ import os
 import socket
 import stat
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from computehub_ext.core.errors import Refused
+from tests.integration.notebook.conftest import TOKEN, arranged, config
 from tests.support.fakeplane import FakePlane, Where
 from tests.support.jupyter import JupyterServer
 from tests.support.notebooks import API, Browser, Rest
@@ -199,3 +202,80 @@ async def test_a_folder_that_others_can_enter_has_no_door(
     (folder,) = plane.folders
     assert not os.path.exists(f"{folder}/server.sock")
     assert "gave no answer" in str((await browser.ran("%gpu")).errors)
+
+
+async def test_what_another_python_cannot_run_is_named_before_anything_is_charged(
+    plane: FakePlane, rest: Rest, browser: Browser
+) -> None:
+    other = f"{sys.version_info[0]}.{sys.version_info[1] + 1}.0"
+    plane.python_version = other
+    await browser.ran("exec('def unseen(): return 1')\ndef seen(): return 2")
+    refused = await rest.switched("gpu", browser.kernel_id)
+    assert refused["state"] == "failed"
+    assert [(item["name"], other[:4] in item["reason"]) for item in refused["error"]["details"]["lost"]] == [
+        ("unseen", True)
+    ]
+    assert "lease_running" not in plane.calls
+    moved = await rest.switched("gpu", browser.kernel_id, accept_loss=True)
+    assert moved["state"] == "done", moved["error"]
+    assert (await browser.ran("print(seen(), 'unseen' in globals())")).text == "2 False\n"
+
+
+async def test_a_python_that_is_too_old_is_refused_before_anything_is_charged(
+    plane: FakePlane, rest: Rest, browser: Browser
+) -> None:
+    plane.python_version = "3.8.18"
+    refused = await rest.switched("gpu", browser.kernel_id)
+    assert "Python is 3.8.18 there, and a notebook can move to 3.9 or newer" in refused["error"]["message"]
+    assert "lease_running" not in plane.calls
+    await until(lambda: not plane.running())
+
+
+async def test_a_folder_that_is_not_there_is_a_matter_of_the_pools_mounts(
+    plane: FakePlane, rest: Rest, browser: Browser
+) -> None:
+    plane.refuse["start_placement"] = Refused("There is no folder /home/ada here.", kind="folder")
+    refused = await rest.switched("gpu", browser.kernel_id)
+    assert refused["error"]["message"] == (
+        "There is no folder /home/ada here. Ask the administrator to add it to the mounts of the pool."
+    )
+
+
+@pytest.mark.parametrize("way", WHERES)
+async def test_the_next_server_finds_it_again(
+    way: str, tmp_path: Path, plane: FakePlane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    plane.where = WHERES[way]
+    with JupyterServer(tmp_path, arranged(plane), config(tmp_path)) as first:
+        first.app.kernel_manager.kernel_server_url = first.url
+        rest = Rest(first.url, TOKEN)
+        kernel_id = await rest.start_kernel(name="python3")
+        browser = await Browser(first.url, TOKEN, kernel_id).open()
+        await browser.ran("x = 41")
+        assert (await rest.switched("gpu", kernel_id))["state"] == "done"
+        await browser.close()
+        await rest.client.aclose()
+        await asyncio.to_thread(first.call, lambda: first.app.kernel_manager.part(end_leases=False))
+        assert [os.listdir(folder).count("server.sock") for folder in plane.folders] in ([], [0])
+    for folder in plane.folders:  # as a server leaves it that was killed
+        with socket.socket(socket.AF_UNIX) as stale:
+            stale.bind(f"{folder}/server.sock")
+    with JupyterServer(tmp_path, arranged(plane), config(tmp_path)) as second:
+        rest = Rest(second.url, TOKEN)
+        browser = await Browser(second.url, TOKEN, kernel_id).open()
+        assert (await browser.ran("x += 1; print(x)")).text == "42\n"
+        if plane.folders:
+            assert (await browser.ran("%gpu")).errors == []
+        slow = browser.run(
+            "import time\ntry:\n    print('begun', flush=True); time.sleep(60)\nexcept KeyboardInterrupt: pass"
+        )
+        await browser.until(lambda: slow.text)
+        assert (await rest.client.post(f"api/kernels/{kernel_id}/interrupt")).status_code == 204
+        await browser.done(slow)
+        back = await rest.switched("cpu", kernel_id)
+        assert back["state"] == "done", back["error"]
+        assert (await browser.ran("print(x)")).text == "42\n"
+        await browser.close()
+        await rest.client.aclose()
+    assert plane.running() == []
