@@ -45,7 +45,7 @@ def state_folder() -> Iterator[Path]:
 
 
 def containers_of(backend: DockerBackend) -> list[str]:
-    return [each.name for each in backend.engine.list(f"{OWNER_LABEL}={backend.owner}")]
+    return [each.name for each in backend.engine.list(f"{OWNER_LABEL}={backend.containers.owner}")]
 
 
 def nothing_left_of(backends: Iterable[DockerBackend]) -> None:

@@ -1,8 +1,9 @@
 """Kernels in containers of a Docker engine.
 
 ``settings.py`` is what an administrator chooses; ``backend.py`` the backend; ``engine.py`` the calls to the engine;
-``recipe.py`` what a container is made from; ``folders.py`` what it shares with this side; ``records.py`` what is known
-of those that ended; ``warm.py`` the standby kernels.
+``recipe.py`` what a container is made from; ``containers.py`` how it is made and found; ``folders.py`` what it shares
+with this side; ``records.py`` and ``endings.py`` what is known of those that ended; ``warm.py`` and ``adoption.py`` the
+standby kernels.
 """
 
 from __future__ import annotations

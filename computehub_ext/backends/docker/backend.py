@@ -8,24 +8,23 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from computehub_ext.core.errors import BackendError, NoCapacity, NotFound, Refused, SkipPlace, Unreachable
+from computehub_ext.core.errors import BackendError, NoCapacity, NotFound, Refused, SkipPlace
 
-from ..environment import a_standby_can_take
 from ..model import ENDINGS, Backend, Ending, Health, Look, LookState, Placed, StartRequest, check_placement_id
 from . import endings, recipe
-from .adoption import adopt
-from .engine import Container, Engine, Gone, Image, NameTaken
-from .folders import Folder, Folders
+from .adoption import Takeover
+from .containers import Containers
+from .engine import Container, NameTaken
+from .folders import Folder
 from .records import Record, Records
 from .settings import DockerSettings
 from .warm import WarmContainers
@@ -36,7 +35,6 @@ _POLL_SECONDS = 0.003
 _INSPECT_SECONDS = 0.1
 _OVERDUE_SECONDS = 6.0
 """A supervisor ends what is unpaid within two; one that does not was tampered with."""
-_IMAGE_KEPT_SECONDS = 5.0
 _SWEEP_SECONDS = 60.0
 _LATE_SECONDS = 1.0
 _REMOVED = "The kernel's container was removed by somebody else."
@@ -60,16 +58,13 @@ class DockerBackend(Backend):
     def __init__(self, state_dir: str | os.PathLike[str], settings: DockerSettings, name: str = "docker") -> None:
         self.name, self.settings = name, settings
         self._state_dir = Path(state_dir).absolute() / name
-        self._state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.owner = _own_id(self._state_dir / "backend_id")
-        self._prefix = f"computehub-{self.owner[:8]}"
-        self.engine = Engine(settings.engine_url, settings.engine_seconds_max)
-        self.folders = Folders(self._state_dir, settings.sockets_folder, self.owner[:8])
+        self.containers = Containers(self._state_dir, settings)
+        self.engine, self.folders = self.containers.engine, self.containers.folders
         self._records = Records(self._state_dir / "records")
         self._locks = [threading.RLock() for _ in range(64)]
-        self._images: dict[str, tuple[float, Image]] = {}
         self._swept_at = 0.0
-        self._warm = WarmContainers(self)
+        self._warm = WarmContainers(self.containers, name)
+        self._takeover = Takeover(self.containers, self._warm)
         if settings.warm_count:
             self.prepare(settings.warm_count)
 
@@ -86,7 +81,7 @@ class DockerBackend(Backend):
 
     def _find_or_begin(self, request: StartRequest, wanted: recipe.Wanted) -> tuple[Container, Folder]:
         """Return the placement's container, running; started by this call or by an earlier one."""
-        placement_id, name = request.placement_id, self.name_of(request.placement_id)
+        placement_id, name = request.placement_id, self.containers.name_of(request.placement_id)
         record = self._records.read(placement_id)
         if record is not None and record.reason is not None:
             raise self._refusal(self.look(placement_id))
@@ -96,120 +91,38 @@ class DockerBackend(Backend):
                 raise self._refusal(self.look(placement_id))
             self._check_room()
             try:
-                return self._take_standby(request, wanted) or self._begin(request, wanted)
+                return self._takeover.take(request, wanted) or self._begin(request, wanted)
             except NameTaken:  # by another control plane over the same folder, a moment ago
                 container = self.engine.inspect(name)
                 if container is None:
                     raise SkipPlace("The container went away while it was started.") from None
-        folder = self.folder_of(container)
+        folder = self.containers.folder_of(container)
         if container.is_over:
             raise self._refusal(self.look(placement_id))
         if container.status == "created":  # its creator was killed before it could start it
             folder.pay(request.paid_until)
-            self._start_container(container.id, folder)
-        elif self._is_standby_still(container, folder, request):
-            # The control plane was killed between the renaming and the message.
-            self._adopt_or_end(container, folder, request, wanted)
+            self.containers.start(container.id, folder)
+        elif record is None and container.labels.get(recipe.PLACEMENT_LABEL) != placement_id:
+            # Without a record nobody's code has run in it yet, so that its folder can be trusted.
+            self._takeover.finish(container, folder, request, wanted)
         return container, folder
 
     def _begin(self, request: StartRequest, wanted: recipe.Wanted) -> tuple[Container, Folder]:
-        image = self.image()
+        image = self.containers.image()
 
         def fill(folder: Folder) -> None:
-            environment = recipe.kernel_environment(self.settings, image, wanted, request, folder, self.owner)
+            environment = recipe.kernel_environment(
+                self.settings, image, wanted, request, folder, self.containers.owner
+            )
             recipe.fill(folder, self.settings, wanted, environment, request.session_key.decode("ascii"))
 
-        name = self.name_of(request.placement_id)
-        return self.make(name, request.placement_id, image, wanted, fill, request.paid_until)
-
-    def make(
-        self,
-        name: str,
-        label: str,
-        image: Image,
-        wanted: recipe.Wanted,
-        fill: Callable[[Folder], None],
-        paid_until: datetime,
-    ) -> tuple[Container, Folder]:
-        """Make a container with its folders and start it. Raises ``NameTaken`` with nothing left."""
-        shared = self.settings.shared_with_group
-        with self.folders.made(wanted.user, shared=shared, paid_until=paid_until) as folder:
-            try:
-                fill(folder)
-                config = recipe.container_of(self.settings, image, wanted, folder, self.owner, label)
-                container_id = self.engine.create(name, config)
-            except Unreachable:
-                raise  # the engine may have made it all the same; if not, the folder is swept
-            except Exception:
-                folder.remove()
-                raise
-        self._start_container(container_id, folder)
-        return Container(container_id, name, "running", config["Labels"], image.id), folder
-
-    def _start_container(self, container_id: str, folder: Folder) -> None:
-        try:
-            self.engine.start(container_id)
-        except Unreachable:
-            raise
-        except (BackendError, Gone) as problem:
-            self.engine.remove(container_id)
-            folder.remove()
-            if isinstance(problem, Gone):
-                raise SkipPlace("The container went away while it was started.") from problem
-            raise
+        name = self.containers.name_of(request.placement_id)
+        return self.containers.make(name, request.placement_id, image, wanted, fill, request.paid_until)
 
     def _check_room(self) -> None:
         most = self.settings.kernels_max
-        if most and sum(self.placement_of(each.name) is not None for each in self.containers()) >= most:
+        if most and sum(self.containers.placement_of(each.name) is not None for each in self.containers.all()) >= most:
             raise NoCapacity(f"{most} kernels run on {self.name}, which is all that its settings allow.")
-
-    def _take_standby(self, request: StartRequest, wanted: recipe.Wanted) -> tuple[Container, Folder] | None:
-        standby = self._warm.take(wanted)
-        if standby is None:
-            return None
-        container, folder = standby.container, standby.folder
-        environment = self._environment(container, folder, request, wanted)
-        if not a_standby_can_take(standby.environment, environment):
-            self._warm.give_back(standby)
-            return None
-        # The renaming writes down whose it is; from here on whoever looks finds a placement that is paid for a little
-        # while, and a repeated start goes on from there.
-        name = self.name_of(request.placement_id)
-        try:
-            self.engine.rename(container.id, name)
-        except Gone:
-            return None
-        except NameTaken:
-            self._warm.give_back(standby)
-            raise
-        container = replace(container, name=name)
-        try:
-            folder.pay(request.paid_until)
-            adopt(folder, environment, request.cwd, request.session_key)
-        except (OSError, ValueError):
-            self._remove(container, folder)
-            return None
-        return container, folder
-
-    def _environment(
-        self, container: Container, folder: Folder, request: StartRequest, wanted: recipe.Wanted
-    ) -> dict[str, str]:
-        """Return what the kernel in this container is to have: what its own image says counts, not what came later."""
-        image = self.image(container.image_id)
-        return recipe.kernel_environment(self.settings, image, wanted, request, folder, self.owner)
-
-    def _is_standby_still(self, container: Container, folder: Folder, request: StartRequest) -> bool:
-        if container.labels.get(recipe.PLACEMENT_LABEL) == request.placement_id:
-            return False
-        return (folder.connection() or {}).get("key") != request.session_key.decode("ascii")
-
-    def _adopt_or_end(self, container: Container, folder: Folder, request: StartRequest, wanted: recipe.Wanted) -> None:
-        try:
-            folder.pay(request.paid_until)
-            adopt(folder, self._environment(container, folder, request, wanted), request.cwd, request.session_key)
-        except (OSError, ValueError) as problem:
-            self._remove(container, folder)
-            raise SkipPlace(f"A standby kernel could not be taken over: {problem}.") from problem
 
     def _wait_until_it_listens(self, request: StartRequest, container: Container, folder: Folder) -> Placed:
         deadline = time.monotonic() + self.settings.start_seconds_max
@@ -240,7 +153,7 @@ class DockerBackend(Backend):
             meeting_dir=str(folder.path),
             details={
                 "image": self.settings.image,
-                "image_digest": self.image(container.image_id).digest,
+                "image_digest": self.containers.image(container.image_id).digest,
                 "container": container.id[:12],
             },
         )
@@ -260,7 +173,7 @@ class DockerBackend(Backend):
         record = self._records.read(placement_id)
         if record is not None and record.reason is not None:
             return self._look_at_ended(placement_id, record)
-        container = self.engine.inspect(self.name_of(placement_id))
+        container = self.engine.inspect(self.containers.name_of(placement_id))
         if container is not None:
             return self._look_at(placement_id, container)
         with self._lock_for(placement_id):
@@ -268,7 +181,7 @@ class DockerBackend(Backend):
             if record is None:
                 return Look(placement_id, LookState.UNKNOWN)
             if record.reason is None:
-                if self.engine.inspect(self.name_of(placement_id)) is not None:
+                if self.engine.inspect(self.containers.name_of(placement_id)) is not None:
                     return Look(placement_id, LookState.STARTING)
                 lost = replace(record, reason=Ending.SUPERVISOR_LOST, ended_at=time.time(), message=_REMOVED)
                 record = self._clear(placement_id, lost, None)
@@ -284,13 +197,13 @@ class DockerBackend(Backend):
         try:
             record = self._records.read(placement_id) or record
             if not record.is_gone:
-                record = self._clear(placement_id, record, self.engine.inspect(self.name_of(placement_id)))
+                record = self._clear(placement_id, record, self.engine.inspect(self.containers.name_of(placement_id)))
         finally:
             lock.release()
         return record.as_look(placement_id)
 
     def _look_at(self, placement_id: str, container: Container) -> Look:
-        folder = self.folder_of(container)
+        folder = self.containers.folder_of(container)
         if container.is_over:
             return self._conclude(placement_id)
         if folder.paid_until() + _OVERDUE_SECONDS < time.time():
@@ -302,20 +215,20 @@ class DockerBackend(Backend):
         """Write down how a container ended by itself, and remove it."""
         with self._lock_for(placement_id):
             record = self._records.read(placement_id)
-            container = self.engine.inspect(self.name_of(placement_id))
+            container = self.engine.inspect(self.containers.name_of(placement_id))
             if (record is not None and record.reason is not None) or container is None:
                 return self.look(placement_id)
-            folder = self.folder_of(container)
+            folder = self.containers.folder_of(container)
             said = self.engine.output(container.id) if not folder.log_tail() else ""
             record = endings.of(container, folder, said)
             return self._clear(placement_id, record, container).as_look(placement_id)
 
     def _end_unpaid(self, placement_id: str) -> Look:
         with self._lock_for(placement_id):
-            container = self.engine.inspect(self.name_of(placement_id))
+            container = self.engine.inspect(self.containers.name_of(placement_id))
             if container is None or container.is_over:
                 return self.look(placement_id)
-            folder = self.folder_of(container)
+            folder = self.containers.folder_of(container)
             if folder.paid_until() + _OVERDUE_SECONDS >= time.time():
                 return Look(placement_id, LookState.RUNNING)
             log.warning("%s ran on unpaid, which its own supervisor should have ended; it is ended now.", placement_id)
@@ -334,9 +247,9 @@ class DockerBackend(Backend):
 
     def list_placements(self) -> list[Look]:
         keys = self.folders.keys()  # before the containers: each has its folder before it is there
-        looks, containers = [], self.containers()
+        looks, containers = [], self.containers.all()
         for container in containers:
-            placement_id = self.placement_of(container.name)
+            placement_id = self.containers.placement_of(container.name)
             if placement_id is None:
                 self._warm.discard_if_lost(container)
                 continue
@@ -361,10 +274,10 @@ class DockerBackend(Backend):
         record = self._records.read(check_placement_id(placement_id))
         if record is not None and record.reason is not None:
             return record.log
-        container = self.engine.inspect(self.name_of(placement_id))
+        container = self.engine.inspect(self.containers.name_of(placement_id))
         if container is None:
             raise NotFound("There is no such placement here.", placement_id=placement_id)
-        return self.folder_of(container).log_tail() or self.engine.output(container.id)
+        return self.containers.folder_of(container).log_tail() or self.engine.output(container.id)
 
     # Acting
 
@@ -382,7 +295,7 @@ class DockerBackend(Backend):
             record = self._records.read(placement_id)
             if record is not None and record.is_gone:
                 return
-            container = self.engine.inspect(self.name_of(placement_id))
+            container = self.engine.inspect(self.containers.name_of(placement_id))
             if record is None or record.reason is None:
                 if container is not None and container.is_over:
                     self._conclude(placement_id)
@@ -391,7 +304,7 @@ class DockerBackend(Backend):
                 record = Record(key, Ending.STOPPED, None, ENDINGS[Ending.STOPPED], time.time())
                 self._records.write(placement_id, record)  # a late start finds this and refuses
             if container is not None:
-                folder = self.folder_of(container)
+                folder = self.containers.folder_of(container)
                 if grace_seconds > 0 and container.status == "running":
                     self._ask_to_end(container, folder, grace_seconds)
                 code = (folder.end() or {}).get("exit_code")
@@ -419,10 +332,6 @@ class DockerBackend(Backend):
                 look_again_at = time.monotonic() + _INSPECT_SECONDS
             time.sleep(_POLL_SECONDS)
 
-    def _remove(self, container: Container, folder: Folder) -> None:
-        self.engine.remove(container.id)
-        folder.remove()
-
     # The rest
 
     def health(self) -> Health:
@@ -430,7 +339,7 @@ class DockerBackend(Backend):
             if self.settings.user != "account":
                 recipe.user_of(self.settings, "")
             self.engine.ping()
-            self.image()
+            self.containers.image()
             free = min(shutil.disk_usage(path).free for path in (self._state_dir, self.folders.sockets))
         except (BackendError, OSError) as problem:
             return Health(False, problem.message if isinstance(problem, BackendError) else str(problem))
@@ -440,8 +349,7 @@ class DockerBackend(Backend):
 
     def close(self) -> None:
         self._warm.close()
-        self.folders.discard()
-        self.engine.close()
+        self.containers.close()
 
     def prepare(self, count: int) -> None:
         self._warm.prepare(count)
@@ -449,30 +357,6 @@ class DockerBackend(Backend):
     @property
     def warm_count(self) -> int:
         return self._warm.ready_count
-
-    def image(self, name: str = "") -> Image:
-        """Return an image, by default the settings', as the engine had it a moment ago."""
-        name = name or self.settings.image
-        kept = self._images.get(name)
-        if kept is None or time.monotonic() - kept[0] > _IMAGE_KEPT_SECONDS:
-            kept = self._images[name] = (time.monotonic(), self.engine.image(name))
-        return kept[1]
-
-    def containers(self) -> list[Container]:
-        return self.engine.list(f"{recipe.OWNER_LABEL}={self.owner}")
-
-    def name_of(self, placement_id: str) -> str:
-        return f"{self._prefix}-{placement_id}"
-
-    def standby_name(self, label: str) -> str:
-        # No placement's id can make this: a name's part that is one follows a dash.
-        return f"{self._prefix}.{label}"
-
-    def placement_of(self, name: str) -> str | None:
-        return name.removeprefix(f"{self._prefix}-") if name.startswith(f"{self._prefix}-") else None
-
-    def folder_of(self, container: Container) -> Folder:
-        return self.folders.of(container.labels[recipe.FOLDER_LABEL])
 
     def _running(self, placement_id: str) -> Folder:
         look = self.look(placement_id)
@@ -483,10 +367,10 @@ class DockerBackend(Backend):
             raise self._refusal(look)
         if record is not None:
             return self.folders.of(record.folder)
-        container = self.engine.inspect(self.name_of(placement_id))
+        container = self.engine.inspect(self.containers.name_of(placement_id))
         if container is None:
             raise NotFound("There is no such placement here.", placement_id=placement_id)
-        return self.folder_of(container)
+        return self.containers.folder_of(container)
 
     def _lock_for(self, placement_id: str) -> threading.RLock:
         return self._locks[hash(placement_id) % len(self._locks)]
@@ -498,15 +382,3 @@ def _translated() -> Iterator[None]:
         yield
     except OSError as problem:
         raise SkipPlace(f"The folder for kernels can't be written to: {problem.strerror}.") from problem
-
-
-def _own_id(path: Path) -> str:
-    """Return the id that tells this folder's containers from those of another on the same engine."""
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    except FileExistsError:
-        return path.read_text(encoding="ascii").strip()
-    with open(descriptor, "w", encoding="ascii") as file:
-        owner = secrets.token_hex(8)
-        file.write(owner)
-    return owner

@@ -12,16 +12,13 @@ import threading
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
 
 from computehub_ext.core.errors import BackendError
 
 from . import recipe
+from .containers import Containers
 from .engine import Container, NameTaken
 from .folders import Folder
-
-if TYPE_CHECKING:
-    from .backend import DockerBackend
 
 log = logging.getLogger(__name__)
 
@@ -43,15 +40,14 @@ class Standby:
 class WarmContainers:
     """Keeps standbys ready, from one thread that starts with the first ``prepare``."""
 
-    def __init__(self, backend: DockerBackend) -> None:
-        self._backend, self._settings = backend, backend.settings
+    def __init__(self, containers: Containers, name: str) -> None:
+        self._containers, self._settings, self._name = containers, containers.settings, name
         self._wanted_count = 0
         self._wanted: recipe.Wanted | None = None
         self._standbys: list[Standby] = []
         self._known: set[str] = set()
         self._not_before = 0.0
         self._failures = 0
-        self._image_id = ""
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._closed = False
@@ -65,14 +61,14 @@ class WarmContainers:
     def prepare(self, count: int) -> None:
         wanted = recipe.for_standby(self._settings)
         if wanted is None and count:
-            log.info("%s keeps no kernels ready: what they need depends on the person.", self._backend.name)
+            log.info("%s keeps no kernels ready: what they need depends on the person.", self._name)
             count = 0
         with self._lock:
             if self._closed:
                 return
             self._wanted_count, self._wanted = count, wanted
             if self._thread is None and count:
-                name = f"computehub-standby-{self._backend.name}"
+                name = f"computehub-standby-{self._name}"
                 self._thread = threading.Thread(target=self._keep, name=name, daemon=True)
                 self._thread.start()
         self._wake.set()
@@ -98,14 +94,18 @@ class WarmContainers:
         with self._lock:
             self._standbys.append(standby)
 
+    def forget(self, standby: Standby) -> None:
+        """Let ``discard_if_lost`` have it, if it is found under a standby's name again."""
+        with self._lock:
+            self._known.discard(standby.container.name)
+
     def discard_if_lost(self, container: Container) -> None:
         """Remove a standby that a control plane before this one left behind."""
         with self._lock:
             known = container.name in self._known
         if not known:
             try:
-                self._backend.engine.remove(container.id)
-                self._backend.folder_of(container).remove()
+                self._containers.remove(container, self._containers.folder_of(container))
             except BackendError as problem:
                 log.warning("A standby of an earlier control plane could not be removed: %s", problem)
 
@@ -151,7 +151,7 @@ class WarmContainers:
                 standby.folder.pay(self._paid_until())
             except OSError:
                 pass  # taken or removed in this moment
-        image_id = self._backend.image().id
+        image_id = self._containers.image().id
         for standby in self._copy():
             if standby.container.image_id != image_id:
                 self._drop(standby, "its image is no longer the one of that name", failed=False)
@@ -181,13 +181,13 @@ class WarmContainers:
             if not self._is_alive(standby):
                 self._drop(standby, "it is gone", failed=True)
                 continue
-            left -= self._backend.engine.memory_bytes(standby.container.id)
+            left -= self._containers.engine.memory_bytes(standby.container.id)
             if left < 0:
                 self._not_before = time.monotonic() + _FAILURE_WAIT_SECONDS_MAX
                 self._drop(standby, "all of them together hold too much memory", failed=False)
 
     def _is_alive(self, standby: Standby) -> bool:
-        found = self._backend.engine.inspect(standby.container.id)
+        found = self._containers.engine.inspect(standby.container.id)
         return found is not None and found.is_alive
 
     def _top_up(self) -> None:
@@ -202,22 +202,22 @@ class WarmContainers:
             self._standbys.append(standby)  # also when closed meanwhile: close() waits for this thread, then ends all
 
     def _start(self, wanted: recipe.Wanted) -> Standby:
-        backend = self._backend
+        containers = self._containers
         label = f"standby-{secrets.token_hex(8)}"
-        image = backend.image()
+        image = containers.image()
         environment = recipe.environment_of(self._settings, image, wanted, "")
 
         def fill(folder: Folder) -> None:
-            own = {**environment, **recipe.label(label, backend.owner)}
+            own = {**environment, **recipe.label(label, containers.owner)}
             # Nobody ever signs with this key: the kernel gets its placement's when it is taken.
             key, secret = secrets.token_hex(32), secrets.token_hex(32)
             recipe.fill(folder, self._settings, wanted, own, key, standby=secret)
 
-        name = backend.standby_name(label)
+        name = containers.standby_name(label)
         with self._lock:
             self._known.add(name)  # before it is there, or a list made meanwhile would take it for a predecessor's
         try:
-            container, folder = backend.make(name, label, image, wanted, fill, self._paid_until())
+            container, folder = containers.make(name, label, image, wanted, fill, self._paid_until())
         except NameTaken as problem:
             raise AssertionError("the name is random") from problem
         return Standby(container, folder, wanted, environment, time.monotonic())
@@ -236,8 +236,7 @@ class WarmContainers:
 
     def _end(self, standby: Standby) -> None:
         try:
-            self._backend.engine.remove(standby.container.id)
-            standby.folder.remove()
+            self._containers.remove(standby.container, standby.folder)
         except BackendError as problem:
             log.warning("A standby kernel could not be removed; it ends by itself. %s", problem)
         with self._lock:
