@@ -94,7 +94,7 @@ def approval(value: Approval) -> Json:
     }
 
 
-def offer(pool: Pool, *, free_now: int, earliest_at: datetime | None) -> Json:
+def offer(pool: Pool, *, free_now: int, earliest_at: datetime | None, unwell: str | None) -> Json:
     return {
         "pool_id": pool.id,
         "pool": pool.name,
@@ -105,6 +105,7 @@ def offer(pool: Pool, *, free_now: int, earliest_at: datetime | None) -> Json:
         "rate_microcredits_per_hour": pool.rate_microcredits_per_hour,
         "free_now": free_now,
         "earliest_at": moment(earliest_at),
+        "unwell": unwell,
         "billed_as": "credits",
     }
 

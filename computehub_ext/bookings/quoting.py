@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -10,7 +10,7 @@ from computehub_ext.bookings.calendar import Calendar
 from computehub_ext.bookings.model import Alternative, BookingLimits, Quote, iso
 from computehub_ext.core.credits import in_credits, rated
 from computehub_ext.core.database import Unit
-from computehub_ext.core.errors import Invalid
+from computehub_ext.core.errors import Invalid, NoCapacity
 from computehub_ext.core.timespan import TimeSpan
 from computehub_ext.pools import service as pools
 from computehub_ext.pools.model import Pool
@@ -18,13 +18,27 @@ from computehub_ext.pools.model import Pool
 SUGGESTIONS_MAX = 3
 
 
-def candidates(unit: Unit, *, model: str | None, count: int, max_rate_microcredits_per_hour: int | None) -> list[Pool]:
+def candidates(
+    unit: Unit,
+    *,
+    model: str | None,
+    count: int,
+    max_rate_microcredits_per_hour: int | None,
+    unwell: Mapping[str, str] | None = None,
+) -> list[Pool]:
     """The pools that could serve a wish if they were free, cheapest first.
+
+    Parameters
+    ----------
+    unwell:
+        Places where nothing can be started now, and why.
 
     Raises
     ------
     Invalid
         Naming the field that rules them all out: ``model``, ``count`` or ``max_rate_microcredits_per_hour``.
+    NoCapacity
+        All that would do are unwell.
     """
     if count < 1:
         raise Invalid(f"A booking holds at least 1 device, not {count}.", field="count", minimum=1)
@@ -50,7 +64,11 @@ def candidates(unit: Unit, *, model: str | None, count: int, max_rate_microcredi
             cheapest_microcredits_per_hour=cheapest.rate_microcredits_per_hour,
             model=cheapest.model,
         )
-    return affordable
+    well = [pool for pool in affordable if pool.backend not in (unwell or {})]
+    if unwell and not well:
+        pool = affordable[0]
+        raise NoCapacity(f"{pool.name} can't start anything now. {unwell[pool.backend]}", place=pool.backend)
+    return well
 
 
 def quote(
@@ -64,6 +82,7 @@ def quote(
     duration: timedelta | None = None,
     max_rate_microcredits_per_hour: int | None = None,
     limits: BookingLimits | None = None,
+    unwell: Mapping[str, str] | None = None,
 ) -> Quote:
     """Price a wish on the cheapest pool that is free for it.
 
@@ -79,6 +98,8 @@ def quote(
         Dearer pools are not looked at, nor suggested.
     limits:
         Refuse what the administrator does not let anybody book.
+    unwell:
+        Places where nothing can be started now, and why; for a wish that is to start at once.
     """
     span = wanted_span(span, duration, now)
     limits_or_default = limits or BookingLimits()
@@ -86,7 +107,13 @@ def quote(
         limits.check_count(count)
         limits.check_duration(span.duration)
         limits.check_start(span.start_at, now)
-    found = candidates(unit, model=model, count=count, max_rate_microcredits_per_hour=max_rate_microcredits_per_hour)
+    found = candidates(
+        unit,
+        model=model,
+        count=count,
+        max_rate_microcredits_per_hour=max_rate_microcredits_per_hour,
+        unwell=unwell,
+    )
     for pool in found:
         if calendar.of(pool.id).free(span) >= count:
             return _quote(pool, count, span, available=True)

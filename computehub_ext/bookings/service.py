@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from computehub_ext.bookings import store
@@ -129,6 +130,7 @@ def book(
     span: TimeSpan | None = None,
     duration: timedelta | None = None,
     max_rate_microcredits_per_hour: int | None = None,
+    unwell: Mapping[str, str] | None = None,
 ) -> Booking:
     """Take a slot on the cheapest pool that is free for it, and hold its full price.
 
@@ -136,7 +138,7 @@ def book(
     ----------
     key:
         The caller's idempotency key: repeated with the same input it returns the booking that it made.
-    model, span, duration, max_rate_microcredits_per_hour:
+    model, span, duration, max_rate_microcredits_per_hour, unwell:
         As in ``quote``.
 
     Raises
@@ -169,7 +171,7 @@ def book(
     limits.check_duration(span.duration)
     limits.check_start(span.start_at, now)
     most = max_rate_microcredits_per_hour
-    found = candidates(unit, model=model, count=count, max_rate_microcredits_per_hour=most)
+    found = candidates(unit, model=model, count=count, max_rate_microcredits_per_hour=most, unwell=unwell)
     refuse_twice(unit, person.id, {pool.model for pool in found}, span, notebook_path)
     pool = reserve_first(unit, calendar, found, span, count)
     if pool is None:

@@ -42,10 +42,11 @@ class BookingCalls(Edge):
 
     async def offers(self, actor: Actor) -> Json:
         def view(unit: Unit, person: Person, now: datetime) -> Json:
-            items = []
+            items, unwell = [], self._operator.unwell()
             for pool in pools.list_pools(unit):
                 free, earliest_at = bookings.free_now(self._calendar, pool, now=now)
-                items.append(views.offer(pool, free_now=free, earliest_at=earliest_at))
+                why = unwell.get(pool.backend)
+                items.append(views.offer(pool, free_now=0 if why else free, earliest_at=earliest_at, unwell=why))
             return {"items": items, "next": None}
 
         return await self._as_person(actor, view)

@@ -44,7 +44,14 @@ class NotebookCalls(Edge):
 
         def work(unit: Unit, person: Person, now: datetime) -> Json | ApprovalWanted:
             outcome = request_lease(
-                unit, self._calendar, person=person, wanted=wanted, key=key, settings=self.settings, now=now
+                unit,
+                self._calendar,
+                person=person,
+                wanted=wanted,
+                key=key,
+                settings=self.settings,
+                now=now,
+                unwell=self._operator.unwell(),
             )
             return outcome if isinstance(outcome, ApprovalWanted) else self._lease_view(unit, outcome, now)
 
@@ -62,7 +69,14 @@ class NotebookCalls(Edge):
         def work(unit: Unit, now: datetime) -> None:
             person = self._ensure(unit, actor, now)
             outcome = request_lease(
-                unit, self._calendar, person=person, wanted=wanted, key=new_id("try"), settings=self.settings, now=now
+                unit,
+                self._calendar,
+                person=person,
+                wanted=wanted,
+                key=new_id("try"),
+                settings=self.settings,
+                now=now,
+                unwell=self._operator.unwell(),
             )
             if isinstance(outcome, ApprovalWanted):
                 raise NeedsApproval(  # without an approval's id: that one is taken back too

@@ -121,7 +121,12 @@ def offers_page(offers: Sequence[Mapping[str, Any]], zone: str, command: str) ->
     rows = []
     for offer in sorted(offers, key=lambda o: (int(o.get("rate_microcredits_per_hour") or 0), str(o.get("model")))):
         free, count = int(offer.get("free_now") or 0), int(offer.get("count") or 0)
-        when = "now" if free else moment_in_words(offer.get("earliest_at"), zone) if offer.get("earliest_at") else "–"
+        if offer.get("unwell"):
+            when = "not now"
+        elif free:
+            when = "now"
+        else:
+            when = moment_in_words(offer.get("earliest_at"), zone) if offer.get("earliest_at") else "–"
         memory = int(offer.get("memory_mib") or 0)
         rows.append(
             (
@@ -143,6 +148,8 @@ def offers_page(offers: Sequence[Mapping[str, Any]], zone: str, command: str) ->
     )
     if any(offer.get("simulated") for offer in offers):
         page.add(Note(SIMULATED_NOTE, "quiet"))
+    for why in sorted({f"{offer.get('pool')}: {offer['unwell']}" for offer in offers if offer.get("unwell")}):
+        page.add(Note(why, "warning"))
     model = next((str(o["model"]) for o in offers if o.get("free_now")), None)
     if model:
         page.add(Commands("", ((f"{command} on {model} --for 1h", "move this notebook there"),)))

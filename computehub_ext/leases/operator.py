@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from computehub_ext.backends.model import ENDINGS, Backend, Ending, Logs, Look, LookState, Placed, StartRequest
+from computehub_ext.backends.model import ENDINGS, Backend, Ending, Health, Logs, Look, LookState, Placed, StartRequest
 from computehub_ext.bookings import service as bookings
 from computehub_ext.bookings.calendar import Calendar
 from computehub_ext.core.clock import Clock
@@ -40,6 +40,8 @@ _END_REASONS = {
 
 DOWN = timedelta(seconds=10)
 """How long a place that did not answer is left alone: waiting for it again and again would keep the others waiting."""
+
+HEALTH_EVERY = timedelta(seconds=30)
 
 T = TypeVar("T")
 
@@ -87,6 +89,8 @@ class LeaseOperator:
         self._seen_at: dict[str, datetime] = {}
         """When each placement was last seen to run, since this control plane started."""
         self._down_until: dict[str, datetime] = {}
+        self._health: dict[str, Health] = {}
+        self._healthy_at: datetime | None = None
 
     def start(self, lease_id: str, wanted: KernelRequest) -> StartedPlacement:
         """Start a kernel for the lease. After a failure nothing runs and the lease still stands: the caller decides."""
@@ -211,9 +215,24 @@ class LeaseOperator:
             raise Unreachable(f"The place {name} did not answer a moment ago.", place=name)
         try:
             return act(self._backends[name])
-        except Unreachable:
+        except Unreachable as error:
             self._down_until[name] = now + DOWN
+            self._health[name] = Health(False, error.message)
             raise
+
+    def unwell(self) -> dict[str, str]:
+        """The places where a start would fail, by name, and why; as of a moment ago."""
+        return {name: health.message for name, health in dict(self._health).items() if not health.ok}
+
+    def _check_health(self, now: datetime) -> None:
+        if self._healthy_at is not None and now - self._healthy_at < HEALTH_EVERY:
+            return
+        self._healthy_at = now
+        for name in self._backends:
+            try:
+                self._health[name] = self._ask(name, lambda backend: backend.health())
+            except BackendError as error:
+                self._health[name] = Health(False, error.message)
 
     def _look(self, placement: Placement) -> Look:
         return self._ask(placement.backend, lambda backend: backend.look(placement.id))
@@ -241,6 +260,7 @@ class LeaseOperator:
 
     def tick(self) -> None:
         """Meter, pay ahead, end what is over, mend what a crash left: what the control plane does every few seconds."""
+        self._check_health(self._clock.now())
         unseen = self.reconcile()  # first, so that nobody pays on for a kernel that has ended
         now = self._clock.now()
         renewed = self._database.write(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -47,6 +48,7 @@ def request(
     key: str,
     settings: Settings,
     now: datetime,
+    unwell: Mapping[str, str] | None = None,
 ) -> Lease | ApprovalWanted:
     """Book and hold what ``wanted`` says and write the lease down; nothing is billed before its kernel runs.
 
@@ -69,7 +71,9 @@ def request(
     booking = _standing_booking(unit, person=person, wanted=wanted, settings=settings, now=now)
     on_the_spot = booking is None
     if booking is None:
-        outcome = _book_now(unit, calendar, person=person, wanted=wanted, key=key, settings=settings, now=now)
+        outcome = _book_now(
+            unit, calendar, person=person, wanted=wanted, key=key, settings=settings, now=now, unwell=unwell
+        )
         if isinstance(outcome, ApprovalWanted):
             return outcome
         booking = outcome
@@ -145,6 +149,7 @@ def _book_now(
     key: str,
     settings: Settings,
     now: datetime,
+    unwell: Mapping[str, str] | None,
 ) -> Booking | ApprovalWanted:
     duration = wanted.duration or settings.default_duration
     quote = bookings.quote(
@@ -156,6 +161,7 @@ def _book_now(
         now=now,
         max_rate_microcredits_per_hour=wanted.max_rate_microcredits_per_hour,
         limits=bookings.limits_of(settings),
+        unwell=unwell,
     )
     if not quote.available:
         message = f"No {quote.pool.model} is free for the next {in_words(duration)}."
@@ -193,6 +199,7 @@ def _book_now(
         now=now,
         limits=bookings.limits_of(settings),
         max_rate_microcredits_per_hour=wanted.max_rate_microcredits_per_hour,
+        unwell=unwell,
     )
     if wanted.from_kernel:
         people.refer_spending(unit, person_id=person.id, key=key, reference=booking.id)

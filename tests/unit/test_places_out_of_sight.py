@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -11,8 +12,10 @@ from computehub_ext.backends.model import Ending
 from computehub_ext.core.clock import ManualClock
 from computehub_ext.core.credits import rated
 from computehub_ext.core.database import Database
+from computehub_ext.core.errors import NoCapacity
 from computehub_ext.leases import store
-from tests.support.plane import CREDIT, Plane
+from computehub_ext.testing.fake_backend import FakeBackend
+from tests.support.plane import CREDIT, SPECS, Plane, browser
 
 
 @pytest.fixture
@@ -117,3 +120,37 @@ def test_a_place_that_was_configured_away_is_out_of_sight_and_breaks_nothing(
     monkeypatch.setattr(hub.plane._operator, "_backends", {})
     hub.pass_time(minutes=15)
     assert hub.again(lease)["end_reason"] == "place_lost"
+
+
+def test_what_could_not_be_started_is_not_offered_now_and_can_be_booked_for_later(hub: Plane) -> None:
+    hub.place.unreachable = True
+    hub.tick(seconds=31)
+    for offer in hub.offers(browser())["items"]:
+        assert (offer["free_now"], offer["unwell"]) == (0, "The machine does not answer.")
+    with pytest.raises(NoCapacity, match="does not answer"):
+        hub.take()
+    assert hub.money() == (10, 10)
+    later = (hub.clock.now() + timedelta(hours=5)).isoformat()
+    assert hub.book(browser(), hub.key(), model="T4", starts_at=later, duration_seconds=3600)["state"] == "confirmed"
+    hub.place.unreachable = False
+    hub.tick(seconds=31)
+    assert all(offer["unwell"] is None for offer in hub.offers(browser())["items"])
+    hub.running()
+
+
+def test_a_place_that_is_not_well_is_passed_over(hub: Plane) -> None:
+    hub.place.healthy = False
+    hub.tick(seconds=31)
+    with pytest.raises(NoCapacity, match="not well"):
+        hub.take()
+
+
+def test_of_two_pools_of_one_model_the_one_that_is_well_is_taken(hub: Plane) -> None:
+    other = FakeBackend(hub.clock)
+    hub.plane._operator._backends["other"] = other
+    cheaper = replace(SPECS[0], name="cheap T4", backend="other", rate_microcredits_per_hour=CREDIT // 2)
+    hub.plane.open([*SPECS, cheaper])
+    assert hub.running()["pool"] == "cheap T4"
+    other.place.healthy = False
+    hub.tick(seconds=31)
+    assert hub.running(kernel_id="k2")["pool"] == "fake T4"

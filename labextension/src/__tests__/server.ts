@@ -96,6 +96,7 @@ export function offer(over: Partial<Offer> = {}): Offer {
     memory_mib: 15_360,
     rate_microcredits_per_hour: 1_000_000,
     free_now: 2,
+    unwell: null,
     earliest_at: "2026-03-02T09:00:00Z",
     billed_as: "credits",
     ...over,

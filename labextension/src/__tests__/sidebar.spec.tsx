@@ -116,6 +116,25 @@ describe("OfferList", () => {
   });
 });
 
+describe("OfferList with a place that is not well", () => {
+  it("says why nothing can be started there, and still takes bookings", () => {
+    const reason = "The Docker engine of gpu-server does not answer.";
+    render(
+      <OfferList
+        offers={[offer({ free_now: 0, unwell: reason })]}
+        filter={{ text: "", order: "price" }}
+        onFilter={nothing}
+        onBook={nothing}
+        onMove={nothing}
+      />,
+    );
+    expect(screen.getByText("Not available now")).toBeTruthy();
+    expect(screen.getByText(reason)).toBeTruthy();
+    expect(screen.queryByRole("button", { name: "Move here" })).toBeNull();
+    expect(screen.getByRole("button", { name: "Book…" })).toBeTruthy();
+  });
+});
+
 describe("LeaseCard", () => {
   const acts = { onOpenNotebook: nothing, onExtend: nothing, onShorten: nothing, onEnd: nothing, onLog: nothing };
 

@@ -1082,6 +1082,7 @@ export interface components {
      *       "rate_microcredits_per_hour": 1000000,
      *       "free_now": 2,
      *       "earliest_at": "2026-03-02T09:00:00Z",
+     *       "unwell": null,
      *       "billed_as": "credits"
      *     }
      */
@@ -1099,6 +1100,8 @@ export interface components {
       rate_microcredits_per_hour: components["schemas"]["Rate"];
       /** @description No such device is here; everything but CUDA works. */
       simulated: boolean;
+      /** @description Why nothing can be started there now; later times can be booked. */
+      unwell: string | null;
     };
     /**
      * @example {

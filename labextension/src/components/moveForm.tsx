@@ -109,7 +109,9 @@ function ModelField(
 function ModelWords({ offer }: { offer: Offer }): JSX.Element {
   const { trans, formats } = useWords();
   let free: ReactNode = trans.__("none free");
-  if (offer.free_now > 0) {
+  if (offer.unwell) {
+    free = <span title={offer.unwell}>{trans.__("not available now")}</span>;
+  } else if (offer.free_now > 0) {
     free = trans._n("%1 free now", "%1 free now", offer.free_now);
   } else if (offer.earliest_at) {
     free = trans.__("free from %1", formats.dateTime(offer.earliest_at));

@@ -115,6 +115,7 @@ function OfferItem({ offer, onBook, onMove }: Pick<OfferListProps, "onBook" | "o
         <span>{formats.rate(offer.rate_microcredits_per_hour)}</span>
         <span className={`ch-State ${isFree ? "ch-mod-good" : "ch-mod-wait"}`}>{freeWords(offer)}</span>
       </div>
+      {offer.unwell && <p className="ch-Hint">{offer.unwell}</p>}
       <div className="ch-Item-actions">
         {onMove && isFree && <Button label={trans.__("Move here")} kind="accept" onClick={() => onMove(offer)} />}
         <Button label={trans.__("Book…")} onClick={() => onBook(offer)} />
@@ -122,7 +123,10 @@ function OfferItem({ offer, onBook, onMove }: Pick<OfferListProps, "onBook" | "o
     </li>
   );
 
-  function freeWords({ count, earliest_at, free_now }: Offer): string {
+  function freeWords({ count, earliest_at, free_now, unwell }: Offer): string {
+    if (unwell) {
+      return trans.__("Not available now");
+    }
     if (free_now > 0) {
       return trans.__("%1 of %2 free", free_now, count);
     }
