@@ -84,7 +84,7 @@ def pins(resolution: str) -> tuple[bool, str]:
         python = str(venv / "bin" / "python")
         install = [uv, "pip", "install", "--quiet", "--python", python, "--resolution", resolution]
         subprocess.run([*install, f"{ROOT}[test]"], check=True, cwd=folder)
-        return pytest(*PLAIN, "-n", "2", "--dist", "loadfile", python=python)
+        return pytest(*PLAIN, "-n", "2", "--dist", "loadfile", "--max-worker-restart=0", python=python)
 
 
 def oldest() -> tuple[bool, str]:
