@@ -12,7 +12,9 @@
         {"name": "T4 of the cluster", "place": "cluster", "model": "T4", "devices": 8, "rate_credits_per_hour": 1.0},
     ]
 
-The place ``local`` is this machine and always there.
+The place ``local`` is this machine and always there. Another package adds a kind by an entry point of the group
+``computehub.backends``: its name is the kind, its object a ``Backend`` with a ``settings_class``, the dataclass that the
+rest of the place is read into.
 """
 
 from __future__ import annotations
@@ -20,9 +22,10 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import MISSING, Field, dataclass, fields
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from difflib import get_close_matches
 from importlib import import_module
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -37,6 +40,10 @@ KINDS = {
     "docker": ("computehub_ext.backends.docker", "DockerBackend", "DockerSettings"),
     "slurm": ("computehub_ext.backends.slurm", "SlurmBackend", "SlurmSettings"),
 }
+"""Our own kinds. Their settings are read without the backend, which imports what only that kind needs."""
+KINDS_OF_OTHERS = "computehub.backends"
+_TAKEN = (LOCAL, "backend_id", "new", "placements", "standbys")
+"""What the place ``local`` keeps where each other place has a folder by its name."""
 
 T = TypeVar("T")
 
@@ -205,8 +212,13 @@ def backends(places: Mapping[str, Mapping[str, Any]], state_dir: Path) -> dict[s
     """Make the backend of each configured place; slow, since it imports what that kind needs."""
     made: dict[str, Backend] = {}
     for name, place in places.items():
-        module, backend, _ = KINDS[place["kind"]]
-        made[name] = getattr(import_module(module), backend)(state_dir / name, _settings(name, place), name=name)
+        settings = _settings(name, place)
+        if place["kind"] in KINDS:
+            module, backend, _ = KINDS[place["kind"]]
+            cls = getattr(import_module(module), backend)
+        else:
+            cls = _of_others(place["kind"], f"place {name}")
+        made[name] = cls(state_dir / name, settings, name=name)
     return made
 
 
@@ -235,11 +247,34 @@ def pool_specs(pools: Iterable[Mapping[str, Any]]) -> list[PoolSpec]:
 
 def _settings(name: str, place: Mapping[str, Any]) -> Any:
     where = f"place {name}"
-    if name == LOCAL or not name.replace("-", "_").isidentifier() or len(name) > 40:
-        raise Misconfigured(f"{where}: a place is named by letters, digits and dashes, at most 40, and not {LOCAL}.")
+    if name in _TAKEN or not name.replace("-", "_").isidentifier() or len(name) > 40:
+        raise Misconfigured(
+            f"{where}: a place is named by letters, digits and dashes, at most 40, and not {' or '.join(_TAKEN)}."
+        )
     values = dict(place)
     kind = values.pop("kind", None)
-    if kind not in KINDS:
-        raise Misconfigured(f"{where}: kind must be one of {', '.join(KINDS)}, and is {kind!r}.")
-    module, _, settings = KINDS[kind]
-    return read(getattr(import_module(f"{module}.settings"), settings), values, where)
+    if isinstance(kind, str) and kind in KINDS:
+        module, _, settings = KINDS[kind]
+        return read(getattr(import_module(f"{module}.settings"), settings), values, where)
+    return read(_of_others(kind, where).settings_class, values, where)
+
+
+def _of_others(kind: Any, where: str) -> Any:
+    """Return the backend class that another package offers as this kind."""
+    from computehub_ext.backends.model import Backend
+
+    offered = entry_points(group=KINDS_OF_OTHERS)
+    found = [point for point in offered if point.name == kind]
+    if not found:
+        known = ", ".join(dict.fromkeys([*KINDS, *sorted(offered.names)]))
+        raise Misconfigured(f"{where}: kind must be one of {known}, and is {kind!r}.")
+    if len(found) > 1:
+        both = " and ".join(sorted(point.value for point in found))
+        raise Misconfigured(f"{where}: two packages offer the kind {kind}: {both}; one of them has to go.")
+    try:
+        cls = found[0].load()
+    except Exception as error:
+        raise Misconfigured(f"{where}: the kind {kind} can't be loaded from {found[0].value}: {error!r}.") from error
+    if not (isinstance(cls, type) and issubclass(cls, Backend) and is_dataclass(getattr(cls, "settings_class", None))):
+        raise Misconfigured(f"{where}: {found[0].value} is no Backend with a dataclass as its settings_class.")
+    return cls

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 
-from computehub_ext.places import Misconfigured, check, pool_specs, read
+from computehub_ext.places import Misconfigured, backends, check, pool_specs, read
+from computehub_ext.testing.fake_backend import FakeBackend
 
 POOL = {"name": "big", "place": "local", "model": "A100", "devices": 2, "rate_credits_per_hour": 4}
 
@@ -90,7 +92,9 @@ def test_a_pool_that_makes_no_sense_is_refused(changed: dict[str, Any], said: st
     [
         ("gpu", {}, "kind must be one of docker, slurm"),
         ("gpu", {"kind": "kubernetes"}, "and is 'kubernetes'"),
+        ("gpu", {"kind": ["docker"]}, "and is ['docker']"),
         ("local", {"kind": "docker"}, "not local"),
+        ("new", {"kind": "docker"}, "or new"),
         ("a b", {"kind": "docker"}, "letters, digits and dashes"),
     ],
 )
@@ -103,3 +107,70 @@ def test_a_place_that_makes_no_sense_is_refused(name: str, place: dict[str, Any]
 def test_two_pools_of_one_name_are_refused() -> None:
     with pytest.raises(Misconfigured, match="two pools"):
         check({}, [POOL, POOL])
+
+
+class OtherBackend(FakeBackend):
+    """As another package would offer it."""
+
+    settings_class = Sample
+
+    def __init__(self, state_dir: Path, settings: Sample, name: str) -> None:
+        self.state_dir, self.settings, self.name = state_dir, settings, name
+
+
+class NotQuite:
+    settings_class = Sample
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Put a package on the path that offers these kinds, as installing it would."""
+
+    def install(package: str, **kinds: str) -> None:
+        info = tmp_path / package / f"{package}-1.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1\n")
+        lines = [f"{kind} = {value}" for kind, value in kinds.items()]
+        (info / "entry_points.txt").write_text("\n".join(["[computehub.backends]", *lines]))
+        monkeypatch.syspath_prepend(str(info.parent))
+
+    return install
+
+
+def test_another_package_adds_a_kind_of_place(install: Callable[..., None], tmp_path: Path) -> None:
+    install("others", cloud=f"{__name__}:OtherBackend", docker=f"{__name__}:NotQuite")
+    places = {"far-away": {"kind": "cloud", "image": "i", "cpus": 2}}
+    check(places, [{**POOL, "place": "far-away"}])
+    made = backends(places, tmp_path)["far-away"]
+    assert isinstance(made, OtherBackend)
+    assert (made.name, made.state_dir, made.settings) == ("far-away", tmp_path / "far-away", Sample("i", 2.0))
+    # Nobody takes the place of one of ours.
+    with pytest.raises(Misconfigured, match="image must be a text"):
+        check({"far-away": {"kind": "cloud", "image": 3}}, [])
+    check({"engine": {"kind": "docker", "image": "i", "memory_mib": 4096}}, [])
+
+
+@pytest.mark.parametrize(
+    ("offered", "said"),
+    [
+        ({"clouds": f"{__name__}:OtherBackend"}, "kind must be one of docker, slurm, clouds, and is 'cloud'"),
+        ({"cloud": "nothing_of_this_name:Backend"}, "the kind cloud can't be loaded from nothing_of_this_name:Backend"),
+        ({"cloud": f"{__name__}:Nothing"}, "has no attribute 'Nothing'"),
+        ({"cloud": f"{__name__}:NotQuite"}, "is no Backend with a dataclass as its settings_class"),
+        ({"cloud": "computehub_ext.testing.fake_backend:FakeBackend"}, "is no Backend with a dataclass"),
+    ],
+)
+def test_a_kind_that_can_not_be_used_is_told_when_the_server_starts(
+    install: Callable[..., None], offered: dict[str, str], said: str
+) -> None:
+    install("others", **offered)
+    with pytest.raises(Misconfigured) as problem:
+        check({"p": {"kind": "cloud", "image": "i"}}, [])
+    assert said in str(problem.value)
+
+
+def test_two_packages_can_not_offer_one_kind(install: Callable[..., None]) -> None:
+    install("these", cloud=f"{__name__}:OtherBackend")
+    install("those", cloud=f"{__name__}:NotQuite")
+    with pytest.raises(Misconfigured, match="two packages offer the kind cloud"):
+        check({"p": {"kind": "cloud", "image": "i"}}, [])
