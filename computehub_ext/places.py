@@ -13,8 +13,8 @@
     ]
 
 The place ``local`` is this machine and always there. Another package adds a kind by an entry point of the group
-``computehub.backends``: its name is the kind, its object a ``Backend`` with a ``settings_class``, the dataclass that the
-rest of the place is read into.
+``computehub.backends``: its name is the kind, its object a ``Backend`` with a ``settings_class``, the dataclass that
+the rest of the place is read into.
 """
 
 from __future__ import annotations
