@@ -45,11 +45,13 @@ REFUSALS_MAX = 3
 class BoundHeartbeat(Heartbeat):
     """A heartbeat whose port is bound when it is chosen: ipykernel's own closes it in between, and may lose it."""
 
+    keys: tuple[bytes, bytes] | None = None
+
     def pick_port(self) -> int:
         self.socket = self.context.socket(zmq.ROUTER)
         self.socket.linger = 1000
-        if getattr(self, "_curve_secretkey", None) is not None:
-            self.socket.curve_secretkey, self.socket.curve_publickey = self._curve_secretkey, self._curve_publickey
+        if self.keys is not None:
+            self.socket.curve_publickey, self.socket.curve_secretkey = self.keys
             self.socket.curve_server = True
         if self.transport == "ipc":
             self.port = 1
@@ -79,6 +81,7 @@ class LeasedKernelApp(IPKernelApp):
     """ipykernel, with all ports bound without a race and, as a standby, with its start-up code left for later."""
 
     is_standby = False
+    keys: tuple[bytes, bytes] | None = None
 
     def init_sockets(self) -> None:
         level = self.log.level
@@ -86,11 +89,16 @@ class LeasedKernelApp(IPKernelApp):
         super().init_sockets()
         self.log.setLevel(level)
 
+    def _bind_socket(self, s: Any, port: int) -> Any:
+        """Encrypt where an ipykernel before 7.3, which knows of no keys, would open the port in the clear."""
+        if self.keys is not None:
+            s.curve_publickey, s.curve_secretkey = self.keys
+            s.curve_server = True
+        return super()._bind_socket(s, port)
+
     def init_heartbeat(self) -> None:
-        keys = {}
-        if getattr(self, "curve_secretkey", None) is not None:  # an ipykernel before 7.4 has no such thing
-            keys = {"curve_publickey": self.curve_publickey, "curve_secretkey": self.curve_secretkey}
-        self.heartbeat = BoundHeartbeat(zmq.Context(), (self.transport, self.ip, self.hb_port), **keys)
+        BoundHeartbeat.keys = self.keys
+        self.heartbeat = BoundHeartbeat(zmq.Context(), (self.transport, self.ip, self.hb_port))
         self.hb_port = self.heartbeat.port
         self.heartbeat.start()
 
@@ -207,6 +215,15 @@ def pretend_to_be_launcher(connection_file: str) -> None:
     sys.argv = ["ipykernel_launcher.py", "-f", connection_file]
 
 
+def curve_keys(connection_file: str) -> tuple[bytes, bytes] | None:
+    """Return the public and the secret key that a connection file asks for, or None for sockets in the clear."""
+    with open(connection_file, encoding="utf-8") as file:
+        info = json.load(file)
+    if not info.get("curve_secretkey"):
+        return None
+    return info["curve_publickey"].encode("ascii"), info["curve_secretkey"].encode("ascii")
+
+
 def main() -> None:
     arguments = sys.argv[1:]
     LeasedKernelApp.is_standby = arguments[0] == "--standby"
@@ -219,6 +236,7 @@ def main() -> None:
     with open(version, "w", encoding="ascii") as file:
         file.write(platform.python_version())
     pretend_to_be_launcher(connection_file)
+    LeasedKernelApp.keys = curve_keys(connection_file)
     # A parent of 1 is never polled for, and keeps ipykernel from explaining itself on a terminal that is not there.
     app = LeasedKernelApp.instance(parent_handle=1)
     app.initialize(["-f", connection_file, *others])

@@ -18,8 +18,11 @@ from typing import Any
 
 import zmq
 
+import computehub_ext
 from computehub_ext.core.actor import Actor
 from computehub_ext.core.errors import ComputeHubError, Forbidden, NoCapacity, NotFound, Refused
+
+STANDBY = Path(computehub_ext.__file__).parent / "kernel" / "standby.py"
 
 PORTS = ("shell_port", "iopub_port", "stdin_port", "hb_port", "control_port")
 
@@ -40,6 +43,8 @@ class Where:
         Another user's. Needs root; it can read everything, since Python lies in root's home here.
     host:
         Where other machines reach it.
+    python:
+        The interpreter of its kernels, which are then started by our own program, as backends do.
     """
 
     transport: str = "tcp"
@@ -47,6 +52,7 @@ class Where:
     locked_in: bool = False
     uid: int | None = None
     host: str | None = None
+    python: str | None = None
 
     def command(self, command: list[str]) -> list[str]:
         if self.uid is not None:
@@ -175,6 +181,9 @@ class FakePlane:
         if meeting_dir is not None:
             full["COMPUTEHUB_SOCKET"] = f"{meeting_dir}/server.sock"
         command = [sys.executable, "-Xfrozen_modules=off", "-m", "ipykernel_launcher", "-f", str(file)]
+        if self.where.python is not None:
+            command = [self.where.python, str(STANDBY), str(file)]
+            file.write_text(json.dumps(info | dict.fromkeys(PORTS, 0)))
         full.pop("JPY_PARENT_PID", None)
         self.processes[placement_id] = subprocess.Popen(
             self.where.command(command),
@@ -184,7 +193,22 @@ class FakePlane:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
+        if self.where.python is not None:
+            info |= await self._told_ports(file, self.processes[placement_id])
         return info
+
+    async def _told_ports(self, file: Path, process: subprocess.Popen[bytes]) -> dict[str, int]:
+        """The ports that a kernel of our own program chose."""
+        async with asyncio.timeout(30):
+            while True:
+                assert process.poll() is None, "the kernel ended before it listened"
+                try:
+                    found = json.loads(file.read_text())
+                except (OSError, ValueError):  # it is being written anew
+                    found = {}
+                if all(found.get(name) for name in PORTS):
+                    return {name: found[name] for name in PORTS}
+                await asyncio.sleep(0.02)
 
     async def lease_running(self, lease_id: str) -> Any:
         await self._called("lease_running")

@@ -16,7 +16,7 @@ import pytest
 
 from computehub_ext.testing import docker_base, docker_engine
 from tests.support import records
-from tests.support.pythons import others
+from tests.support.pythons import others, with_kernel
 
 MAKING_AN_IMAGE_SECONDS_MAX = 900
 """The first test that needs the Docker engine makes its image, where `make test` hasn't."""
@@ -73,6 +73,7 @@ NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
     "other_python": (lambda: bool(others()), "another minor version of Python"),
     "docker": (lambda: not docker_engine.lacking(), "root, Docker (docker.io), debootstrap and iproute2"),
     "slurm": (_has_slurm, "root and Slurm's programs (slurmctld, slurmd, slurm-client, munge)"),
+    "other_kernel": (lambda: bool(with_kernel()), "Pythons with ipykernel, named in COMPUTEHUB_TEST_PYTHONS"),
     "linux": (lambda: os.uname().sysname == "Linux", "Linux"),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -24,6 +25,17 @@ def others() -> dict[str, str]:
             if minor != own and candidate and _is(candidate, minor):
                 found[minor] = candidate
                 break
+    return found
+
+
+@cache
+def with_kernel() -> dict[str, str]:
+    """Version -> interpreter of those that have ipykernel, named in COMPUTEHUB_TEST_PYTHONS as PATH is written."""
+    ask = "import ipykernel, platform; print(platform.python_version())"
+    found = {}
+    for interpreter in filter(None, os.environ.get("COMPUTEHUB_TEST_PYTHONS", "").split(os.pathsep)):
+        done = subprocess.run([interpreter, "-c", ask], capture_output=True, text=True, timeout=60, check=True)
+        found[done.stdout.strip()] = interpreter
     return found
 
 
