@@ -7,13 +7,16 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from computehub_ext.backends.docker import DockerBackend, DockerSettings, Mount
 from computehub_ext.backends.docker.recipe import OWNER_LABEL
+from computehub_ext.backends.model import StartRequest
 from computehub_ext.testing.docker_engine import Engine
 from computehub_ext.testing.kernels import wait_for
+from tests.support.processes import ask
 
 KERNEL_UID = 12345
 """An account that neither this machine nor the image knows."""
@@ -33,6 +36,32 @@ def settings_for(engine: Engine, folder: Path, **changes: Any) -> DockerSettings
         "gpus": False,
     }
     return DockerSettings(**{**values, **changes})
+
+
+@dataclass(frozen=True)
+class Device:
+    index: int
+    uuid: str
+
+
+class Place:
+    """One place's folders, and the backends that a test makes over them."""
+
+    def __init__(self, engine: Engine, state_dir: Path, folder: Path) -> None:
+        self.engine, self.state_dir, self.folder = engine, state_dir, folder
+        self.backends: list[DockerBackend] = []
+
+    def backend(self, **changes: Any) -> DockerBackend:
+        self.backends.append(DockerBackend(self.state_dir, settings_for(self.engine, self.folder, **changes)))
+        return self.backends[-1]
+
+    def lost(self, url: str, **changes: Any) -> DockerBackend:
+        """Return a backend whose engine is elsewhere, or nowhere; the test closes it."""
+        settings = settings_for(self.engine, self.folder, **{**changes, "engine_url": url})
+        return DockerBackend(self.state_dir, settings, "lost")
+
+    def ask(self, cwd: str | None = None, **changes: Any) -> StartRequest:
+        return ask(Path(cwd or self.folder), **changes)
 
 
 @contextmanager

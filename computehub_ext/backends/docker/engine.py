@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -19,10 +20,12 @@ _DEFAULT_URL = "unix:///var/run/docker.sock"
 _CONNECTIONS_MAX = 32
 _REMOVAL_SECONDS_MAX = 10.0
 _NO_ROOM = ("no space left", "cannot allocate memory", "resource temporarily unavailable", "not enough memory")
+_NO_PYTHON = "The image does not have the Python that this place's settings name."
 _REFUSED = (
     ("could not select device driver", "The engine can't give GPUs to containers: it lacks the NVIDIA toolkit."),
     ("unknown runtime", "The engine does not have the runtime that this place's settings name."),
-    ("executable file not found", "The image does not have the Python that this place's settings name."),
+    ("executable file not found", _NO_PYTHON),
+    ("unable to start container process: exec:", _NO_PYTHON),
     ("bind source path does not exist", "A folder that this place mounts is not on the engine's machine."),
     ("invalid mount config", "A folder that this place mounts can't be mounted."),
     ("range of cpus", "This place's settings give a kernel more cores than the engine's machine has."),
@@ -82,14 +85,16 @@ class Engine:
 
     @property
     def _api(self) -> APIClient:
+        if self.url.startswith("unix://") and not os.path.exists(self.url.removeprefix("unix://")):
+            raise FileNotFoundError(self.url)  # which every caller translates; the SDK would leave a socket open
         with self._lock:
             if self._client is None:
                 from docker import APIClient
 
-                with self._translated():  # it asks for the engine's version
-                    self._client = APIClient(
-                        self.url, version="auto", timeout=self._seconds_max, max_pool_size=_CONNECTIONS_MAX
-                    )
+                # It asks for the engine's version.
+                self._client = APIClient(
+                    self.url, version="auto", timeout=self._seconds_max, max_pool_size=_CONNECTIONS_MAX
+                )
             return self._client
 
     def close(self) -> None:
