@@ -76,11 +76,11 @@ def wanted_by(settings: DockerSettings, request: StartRequest) -> Wanted:
     return Wanted(user_of(settings, request.username), mounts, cwd, home, devices)
 
 
-def for_standby(settings: DockerSettings) -> Wanted | None:
+def for_standby(settings: DockerSettings, device_uuids: tuple[str, ...] = ()) -> Wanted | None:
     """Return what a kernel that is nobody's yet needs, or None where that depends on the person."""
     if settings.user == "account" or "{" in settings.home or any(mount.is_personal for mount in settings.mounts):
         return None
-    return Wanted(user_of(settings, ""), settings.mounts, "/", settings.home, ())
+    return Wanted(user_of(settings, ""), settings.mounts, "/", settings.home, device_uuids)
 
 
 def _is_there(cwd: str, mounts: tuple[Mount, ...]) -> bool:

@@ -66,7 +66,8 @@ class DockerSettings:
     image:
         The image's name as ``docker images`` shows it. It holds a Python with ipykernel, and need not hold ComputeHub.
     engine_url:
-        Where the engine listens: ``unix:///var/run/docker.sock`` when empty.
+        The engine's socket on this machine, ``unix:///var/run/docker.sock`` when empty. Engines on other machines
+        (``tcp://``, ``ssh://``) are refused: sockets and folders are shared with the kernels.
     python:
         The Python in the image that has ipykernel: a path, or a name found on the image's ``PATH``.
     kernel_names:
@@ -114,7 +115,10 @@ class DockerSettings:
         Where the folders of the kernels' sockets are made. Empty picks one that is short enough and that other
         accounts can reach into. The engine must see it under the same path.
     warm_count:
-        Kernels kept ready. Personal mounts, the rule ``account`` and GPUs leave nothing that could be ready: then 0.
+        Kernels kept ready. Personal mounts and the rule ``account`` leave nothing that could be ready: then 0.
+    warm_devices:
+        The UUIDs of the GPUs for which kernels are kept ready, one GPU each: a container's GPUs are given to it when it
+        is made. Without them a kernel that leases a real GPU is started on demand.
     warm_memory_mib_max:
         All standbys together use no more than that.
     warm_replace_delay_seconds:
@@ -149,6 +153,7 @@ class DockerSettings:
     engine_seconds_max: int = 20
     sockets_folder: str = ""
     warm_count: int = 0
+    warm_devices: tuple[str, ...] = ()
     warm_memory_mib_max: int = 1024
     warm_replace_delay_seconds: float = 3.0
     warm_lifetime_seconds: float = 30.0
@@ -157,6 +162,12 @@ class DockerSettings:
     def __post_init__(self) -> None:
         if not self.image:
             raise Invalid("A Docker place needs an image.", field="image")
+        if self.engine_url and not self.engine_url.startswith("unix:///"):
+            raise Invalid(
+                "Kernels and the Jupyter server share folders, so the engine has to be this machine's own: "
+                "unix:///var/run/docker.sock or another socket.",
+                field="engine_url",
+            )
         if not self.kernel_names:
             raise Invalid("A Docker place serves at least one kernelspec.", field="kernel_names")
         if self.user not in ("account", "server") and not _USER.fullmatch(self.user):

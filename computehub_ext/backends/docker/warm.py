@@ -43,7 +43,7 @@ class WarmContainers:
     def __init__(self, containers: Containers, name: str) -> None:
         self._containers, self._settings, self._name = containers, containers.settings, name
         self._wanted_count = 0
-        self._wanted: recipe.Wanted | None = None
+        self._kinds: list[recipe.Wanted] = []
         self._standbys: list[Standby] = []
         self._known: set[str] = set()
         self._not_before = 0.0
@@ -59,14 +59,16 @@ class WarmContainers:
             return sum(standby.is_ready for standby in self._standbys)
 
     def prepare(self, count: int) -> None:
-        wanted = recipe.for_standby(self._settings)
-        if wanted is None and count:
+        # A container's GPUs are given to it when it is made, so that there is one kind for each.
+        devices: list[tuple[str, ...]] = [(uuid,) for uuid in self._settings.warm_devices] or [()]
+        kinds = [kind for each in devices if (kind := recipe.for_standby(self._settings, each)) is not None]
+        if not kinds and count:
             log.info("%s keeps no kernels ready: what they need depends on the person.", self._name)
             count = 0
         with self._lock:
             if self._closed:
                 return
-            self._wanted_count, self._wanted = count, wanted
+            self._wanted_count, self._kinds = count, kinds
             if self._thread is None and count:
                 name = f"computehub-standby-{self._name}"
                 self._thread = threading.Thread(target=self._keep, name=name, daemon=True)
@@ -194,10 +196,11 @@ class WarmContainers:
         with self._lock:
             starting = any(not standby.is_ready for standby in self._standbys)
             lacking = len(self._standbys) < self._wanted_count and not starting
-            wanted = self._wanted
-        if self._closed or not lacking or wanted is None or time.monotonic() < self._not_before:
+            there = [standby.wanted for standby in self._standbys]
+            kind = min(self._kinds, key=there.count, default=None)
+        if self._closed or not lacking or kind is None or time.monotonic() < self._not_before:
             return  # one at a time, since a start takes a whole core
-        standby = self._start(wanted)
+        standby = self._start(kind)
         with self._lock:
             self._standbys.append(standby)  # also when closed meanwhile: close() waits for this thread, then ends all
 

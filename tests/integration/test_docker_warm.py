@@ -1,0 +1,84 @@
+"""Standby containers: bounded, replaced, taken by whom they suit, and gone when nobody wants them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from computehub_ext.backends.docker import Mount
+from computehub_ext.backends.model import WarmPool
+from computehub_ext.testing.docker_engine import Engine, docker_engine
+from computehub_ext.testing.kernels import KernelTalk, wait_for
+from tests.support.containers import Place, containers_of, nothing_left_of, state_folder
+
+pytestmark = pytest.mark.needs("docker")
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    with docker_engine() as engine:
+        yield engine
+
+
+@pytest.fixture
+def place(engine: Engine, tmp_path: Path) -> Iterator[Place]:
+    with state_folder() as state_dir:
+        place = Place(engine, state_dir, tmp_path)
+        yield place
+        nothing_left_of(place.backends)
+
+
+def test_one_that_was_taken_is_the_placements_by_name_and_replaced(place: Place) -> None:
+    backend = place.backend(warm_count=1, warm_replace_delay_seconds=0)
+    assert isinstance(backend, WarmPool)
+    wait_for(lambda: backend.warm_count == 1)
+    (standby,) = containers_of(backend)
+    request = place.ask(env={"COURSE": "physics"})
+    placed = backend.start(request)
+    assert placed.warm
+    assert placed.details["image_digest"]
+    found = backend.engine.inspect(backend.containers.name_of(request.placement_id))
+    assert found is not None
+    assert found.labels["computehub.placement"] == standby.partition(".")[2]
+    with KernelTalk(placed.connection_info) as kernel:
+        told = kernel.run("import os; print(os.environ['COURSE'], os.environ['USER'], os.environ['COMPUTEHUB_SOCKET'])")
+    assert told.split() == ["physics", "ada", f"{placed.meeting_dir}/server.sock"]
+    wait_for(lambda: backend.warm_count == 1, message="it was not replaced")
+    assert len(containers_of(backend)) == 2
+    backend.prepare(0)
+    wait_for(lambda: len(containers_of(backend)) == 1, message="it was not let go of")
+    assert [look.placement_id for look in backend.list_placements()] == [request.placement_id]
+
+
+def test_a_control_plane_that_was_killed_leaves_standbys_that_end_by_themselves(place: Place) -> None:
+    backend = place.backend(warm_count=1, warm_lifetime_seconds=2.0)
+    wait_for(lambda: backend.warm_count == 1)
+    (name,) = containers_of(backend)
+    backend._warm._closed = True  # its thread ends without tidying up, as if it had been killed
+    wait_for(lambda: not backend.engine.inspect(name).is_alive, 10, "it lives on")
+    successor = place.backend()
+    assert successor.list_placements() == []
+    assert containers_of(successor) == []
+    assert successor.folders.keys() == set()
+
+
+def test_too_much_memory_drops_one(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    backend = place.backend(warm_count=1, warm_memory_mib_max=1)
+    wait_for(lambda: "too much memory" in caplog.text, 40)
+    wait_for(lambda: containers_of(backend) == [])
+
+
+@pytest.mark.parametrize("changes", [{"user": "account"}, {"home": "/home/{username}"}])
+def test_what_depends_on_the_person_is_not_kept_ready(place: Place, changes: dict[str, str]) -> None:
+    backend = place.backend(warm_count=1, **changes)
+    assert backend.warm_count == 0
+    assert backend._warm._thread is None
+
+
+def test_a_person_s_own_folder_leaves_nothing_to_keep_ready(place: Place) -> None:
+    backend = place.backend(warm_count=1, mounts=(Mount("/home/{username}"),))
+    assert backend._warm._thread is None
