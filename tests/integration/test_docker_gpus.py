@@ -47,6 +47,14 @@ def test_the_leased_gpus_and_no_others_are_asked_for(place: Place) -> None:
     assert _asked_for(place, placed.details["container"]) == ["GPU-a,GPU-d"]
 
 
+def test_gpus_that_are_named_by_number_count_from_0_in_their_container(place: Place) -> None:
+    backend = place.backend(gpus=True)
+    placed = backend.start(place.ask(devices=(Device(0, "2"), Device(1, "3")), simulated=False))
+    with KernelTalk(placed.connection_info) as kernel:
+        assert kernel.run("import os; print(os.environ['CUDA_VISIBLE_DEVICES'])") == "0,1\n"
+    assert _asked_for(place, placed.details["container"]) == ["2,3"]
+
+
 @pytest.mark.parametrize("simulated", [True, False])
 def test_without_a_leased_gpu_none_is_asked_for(place: Place, simulated: bool) -> None:
     """Images of CUDA say "all", which would be obeyed by an engine whose default runtime is NVIDIA's."""

@@ -117,6 +117,7 @@ class Folders:
 
     def __init__(self, state_dir: Path, sockets_folder: str, owner: str) -> None:
         self.sockets = _sockets_folder(state_dir, sockets_folder, owner)
+        _make_private(self.sockets)
         self._control = state_dir / "control"
         self._control.mkdir(mode=0o700, exist_ok=True)
         self._programs = _copy_programs(state_dir / "programs")
@@ -141,6 +142,7 @@ class Folders:
                     os.chmod(folder.control / "bell", 0o644)
                     for program in PROGRAMS:
                         os.link(self._programs / program, folder.control / program)
+                    _make_private(self.sockets)  # again, since one that was empty is removed when a backend closes
                     folder.path.mkdir(mode=0o700)
                     _chown(folder.path, owner)
                     if shared:
@@ -193,28 +195,25 @@ def _translated() -> Iterator[None]:
 
 
 def _sockets_folder(state_dir: Path, chosen: str, owner: str) -> Path:
-    """Return where sockets lie: a successor has to choose the same, so nothing but paths and rights is asked."""
+    """Return where sockets lie. A successor has to choose the same, so that nothing is asked that may change."""
     if chosen:
-        folder = Path(chosen)
-    elif len(os.fsencode(state_dir / "sockets" / "12345678")) <= _SOCKETS_BYTES_MAX and _is_open_to_all(
-        state_dir.parent
-    ):
-        folder = state_dir / "sockets"
-        os.chmod(state_dir, 0o711)
-    else:
-        base = Path("/run") if os.geteuid() == 0 else Path(os.environ.get("XDG_RUNTIME_DIR") or "/tmp")
-        folder = base / f"computehub-{os.geteuid()}" / owner
-    folder.mkdir(mode=0o711, parents=True, exist_ok=True)
+        return Path(chosen) / owner
+    uid = os.geteuid()
+    if uid == 0:
+        return Path(f"/run/computehub-{uid}") / owner  # entered by the accounts of others, who can't enter state_dir
+    if len(os.fsencode(state_dir / "sockets" / "12345678")) <= _SOCKETS_BYTES_MAX:
+        return state_dir / "sockets"
+    return Path(os.environ.get("XDG_RUNTIME_DIR") or "/tmp") / f"computehub-{uid}" / owner
+
+
+def _make_private(folder: Path) -> None:
+    """Make it, entered by all, listed and changed by us alone: each kernel's own folder in it is private."""
+    for path in (folder.parent, folder):
+        path.mkdir(mode=0o711, parents=True, exist_ok=True)
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
         raise PermissionError(errno.EACCES, f"{folder} belongs to somebody else")
-    # Entered by all, listed and changed by us alone: each kernel's own folder in it is private.
     os.chmod(folder, 0o711)
-    return folder
-
-
-def _is_open_to_all(path: Path) -> bool:
-    return all(part.stat().st_mode & stat.S_IXOTH for part in (path, *path.parents))
 
 
 def _copy_programs(folder: Path) -> Path:

@@ -21,6 +21,7 @@ OWNER_LABEL, PLACEMENT_LABEL, FOLDER_LABEL = "computehub.owner", "computehub.pla
 SOCKET = "server.sock"
 _UID_MIN = 1000
 """Below are the system's accounts; a person who is called like one of them does not get it."""
+_GLOBAL_IDS = ("GPU-", "MIG-")
 _MIB = 2**20
 _ALWAYS_THERE = ("/", "/tmp")
 
@@ -116,6 +117,9 @@ def kernel_environment(
     settings: DockerSettings, image: Image, wanted: Wanted, request: StartRequest, folder: Folder, owner: str
 ) -> dict[str, str]:
     environment = for_placement(environment_of(settings, image, wanted, request.username), {}, request)
+    if wanted.device_uuids and not all(each.startswith(_GLOBAL_IDS) for each in wanted.device_uuids):
+        # Numbers are the machine's; in the container, which has these devices and no others, they count from 0.
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(str(index) for index in range(len(wanted.device_uuids)))
     return {
         **environment,
         **label(request.placement_id, owner),

@@ -103,8 +103,10 @@ class DockerSettings:
         was made on the engine, with whatever rules it has, lets the kernel reach others.
     gpus:
         Whether the engine is asked for the leased GPUs. Simulated ones are never asked for.
-    gpu_driver, runtime:
-        The driver of the request, and the runtime (``docker info`` lists them) where it is not the engine's default.
+    gpu_driver:
+        The driver that the engine is asked for them with.
+    runtime:
+        The container runtime, as ``docker info`` lists it; empty for the engine's default.
     kernels_max:
         No more kernels than that at a time on this engine, standbys aside; 0 sets no limit.
     start_seconds_max:
@@ -112,8 +114,9 @@ class DockerSettings:
     engine_seconds_max:
         How long the engine may take for an answer until it counts as unreachable.
     sockets_folder:
-        Where the folders of the kernels' sockets are made. Empty picks one that is short enough and that other
-        accounts can reach into. The engine must see it under the same path.
+        Where the folders of the kernels' sockets are made: a short path, since a socket's has at most 107 bytes, that
+        the accounts of the Jupyter servers can enter and the engine sees under the same name. Empty picks one below
+        ``/run`` for root, and for others one in the place's own folder or their runtime folder.
     warm_count:
         Kernels kept ready. Personal mounts and the rule ``account`` leave nothing that could be ready: then 0.
     warm_devices:
