@@ -37,6 +37,10 @@ def _run(given: argparse.Namespace) -> int:
         from computehub_ext.demo import launch
 
         return launch.run(launch.Choices(port=given.port, open_browser=not given.no_browser, folder=given.folder))
+    if given.word == "image":
+        from computehub_ext.cli import image
+
+        return image.run(given)
     from computehub_ext.cli import admin
 
     return admin.run(given)
@@ -60,4 +64,7 @@ def parser() -> argparse.ArgumentParser:
     migrate = words.add_parser("migrate", help="bring the database up to date; stop the server first")
     for each in (grant, verify, migrate):
         each.add_argument("--database", help="its URL; when left out, as Jupyter's settings say")
+    from computehub_ext.cli import image
+
+    image.add_words(words)
     return whole
