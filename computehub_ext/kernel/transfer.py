@@ -210,7 +210,7 @@ class _FarOffer:
             else:
                 end.accept(self.timeout_seconds, self._is_withdrawn)
             end.send(self.outgoing, self._is_withdrawn)
-        except StateError:
+        except Exception:
             pass  # The time is up, the offer was withdrawn, or the target went away; it tells its own story.
         finally:
             # A socket of ZeroMQ's is closed by the thread that uses it.

@@ -83,6 +83,8 @@ class FakePlane:
         self.pending_orders: list[dict[str, Any]] = []
         self.envs: list[dict[str, str]] = []
         self.where = Where()
+        self.secrets: list[str] = []
+        """What must stand in no log."""
         self.python_version = ".".join(map(str, sys.version_info[:3]))
         """What the place says of its Python; the kernel itself is ours."""
         self.warm: list[tuple[Path, subprocess.Popen[bytes], dict[str, Any]]] = []
@@ -172,6 +174,7 @@ class FakePlane:
         if self.where.transport == "curve":
             public, secret = zmq.curve_keypair()
             info |= {"curve_publickey": public.decode(), "curve_secretkey": secret.decode()}
+            self.secrets.append(secret.decode())
         file = (self.folder if meeting_dir is None else Path(meeting_dir)) / f"{placement_id}.json"
         file.write_text(json.dumps(info))
         full = {**os.environ, **env, "COMPUTEHUB_TEST_PLACEMENT": placement_id}
@@ -268,7 +271,8 @@ class FakePlane:
         await self._called("transfer_ticket")
         if self._of(lease_id)["kernel_id"] != source_kernel_id:
             raise Forbidden("The lease belongs to another kernel.")
-        return {"ticket": uuid.uuid4().hex}
+        self.secrets.append(uuid.uuid4().hex)
+        return {"ticket": self.secrets[-1]}
 
     async def look_placement(self, placement_id: str) -> Any:
         if placement_id not in self.placements:

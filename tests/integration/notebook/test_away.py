@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+import logging
 import os
 import socket
 import stat
@@ -52,7 +53,10 @@ WHERES = {
 
 
 @pytest.mark.parametrize("way", WHERES)
-async def test_all_that_a_notebook_does(way: str, plane: FakePlane, rest: Rest, browser: Browser) -> None:
+async def test_all_that_a_notebook_does(
+    way: str, plane: FakePlane, rest: Rest, browser: Browser, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
     plane.where = WHERES[way]
     await browser.ran("import threading; x = [41]; y = x; guard = threading.Lock()")
     moved = await rest.switched("gpu", browser.kernel_id, accept_loss=True)
@@ -88,6 +92,8 @@ async def test_all_that_a_notebook_does(way: str, plane: FakePlane, rest: Rest, 
     assert again["state"] == "done", again["error"]
     assert (await rest.client.post(f"api/kernels/{browser.kernel_id}/restart")).status_code == 200
     assert (await browser.ran("print('x' in globals())")).text == "False\n"
+    assert "switches" in caplog.text
+    assert not [secret for secret in plane.secrets if secret in caplog.text]
 
 
 @pytest.mark.parametrize("way", ["ipc", "curve"])
