@@ -109,6 +109,10 @@ class SlurmCluster:
         lines = self.run("sinfo", "--noheader", "--Node", "--partition=gpu", "--format=%N %t", check=False)
         return dict(line.split() for line in lines.splitlines())
 
+    def submit(self, script: str, *options: str) -> str:
+        """Submit a plain job, such as one that is in the way, and return its number."""
+        return self.run("sbatch", "--parsable", "--output=/dev/null", *options, f"--wrap={script}").strip()
+
     # Daemons, each stopped by the process that was started
 
     def start_controller(self) -> None:
@@ -124,6 +128,12 @@ class SlurmCluster:
     def kill_node(self, name: str) -> None:
         """Kill a node's daemon. What runs on it goes on, as on a node that only lost its network."""
         self._stop(name, signal.SIGKILL)
+
+    def revive_node(self, name: str) -> None:
+        """Start a killed node again, and wait until it takes jobs."""
+        self.start_node(name)
+        self.run("scontrol", "update", f"NodeName={name}", "State=RESUME", check=False)
+        self._wait(lambda: self.states().get(name) == "idle", START_SECONDS_MAX, name)
 
     def start_all(self) -> None:
         self._start(

@@ -81,17 +81,21 @@ class SlurmBackend(Backend):
             raise Refused("The time that was paid for has passed before the kernel was started.")
         python = self._python(request.kernel_name)
         user = self._slurm.user_for(request.username)
-        held, _ = self._records.make(
+        held, is_new = self._records.make(
             Record(request.placement_id, user=user, created_at=time.time(), secrets=_new_secrets(request))
         )
         with held.starting:
             if held.record.is_ended:
                 raise _refusal(held)
             if not held.record.connection:
-                self._submit(held, request, python)
+                try:
+                    self._submit(held, request, python, is_new)
+                except (Refused, NoCapacity) as problem:
+                    self._watch.end(held, Ending.START_FAILED, message=problem.message)
+                    raise
         return self._wait_until_it_listens(held)
 
-    def _submit(self, held: Held, request: StartRequest, python: str) -> None:
+    def _submit(self, held: Held, request: StartRequest, python: str, is_new: bool) -> None:
         """Have a job run for the placement: one that an earlier call submitted, or a new one."""
         if self._link.problem:
             raise Unreachable(self._link.problem)
@@ -104,7 +108,7 @@ class SlurmBackend(Backend):
                 self._link.send(held.peer, held.to_start)
         if record.job_id or held.peer is not None:
             return
-        if time.time() - record.created_at > 1 and self._find_job(held):
+        if not is_new and self._find_job(held):
             return
         token = secrets.token_hex(32)
         with held.changed:
@@ -134,11 +138,17 @@ class SlurmBackend(Backend):
             self._records.save(record)
 
     def _find_job(self, held: Held) -> bool:
-        """Look for the job of a start that was cut off; ``Watch`` notes its number."""
-        self._watch.ask()
-        if held.record.is_ended:
-            raise _refusal(held)
-        return bool(held.record.job_id)
+        """Look for the job of a start that was cut off, such as between sbatch and the note of its number.
+
+        A sbatch that outlived us may still submit one after this look. It has the token of the earlier start then,
+        which is good no longer, so that it is refused and ends.
+        """
+        name = self._prefix + held.record.placement_id
+        found = [job.job_id for job in self._watch.ask().values() if job.name == name and not job.is_over]
+        with held.changed:
+            held.record.job_id = found[0] if found else ""
+            self._records.save(held.record)
+        return bool(found)
 
     def _start_message(self, record: Record, request: StartRequest) -> dict[str, Any]:
         cpus = self._settings.cpus
@@ -315,7 +325,7 @@ class SlurmBackend(Backend):
                 return
             if job is None and not held.starting.locked() and not record.is_ended:
                 with held.changed:
-                    self._watch.end(held, Ending.STOPPED, is_in_slurm=False)
+                    self._watch.end(held, Ending.STOPPED)
                 return
             if job is not None and not job.is_over and not cancelled:
                 self._slurm.cancel(record.user, [job.job_id])

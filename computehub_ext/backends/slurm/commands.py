@@ -96,8 +96,12 @@ class Slurm:
         if not self._settings.submit_command:
             return ""
         user = self._settings.account_name.format(username=username)
-        if not _USER.fullmatch(user):
-            raise Refused(f"{user!r} is no user of the cluster.", kind="user")
+        try:
+            if not _USER.fullmatch(user):
+                raise KeyError(user)
+            pwd.getpwnam(user)  # squeue looks them up here, too, and answers nothing at all for an unknown one
+        except KeyError as problem:
+            raise Refused(f"{user!r} is no user of the cluster.", kind="user") from problem
         return user
 
     def _as(self, user: str, asked: dict[str, object]) -> dict[str, object]:

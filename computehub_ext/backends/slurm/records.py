@@ -6,7 +6,6 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
@@ -142,8 +141,8 @@ class Records:
             json.dump(asdict(record), file)
         os.replace(new, path)
 
-    def forget_old(self, now: float) -> Iterator[Record]:
-        """Drop what ended a day ago, and tell of it."""
+    def forget_old(self, now: float) -> None:
+        """Drop what ended a day ago."""
         for held in self.all():
             record = held.record
             gone = record.is_ended and not record.is_in_slurm and not record.is_unfenced
@@ -151,4 +150,3 @@ class Records:
                 with self._lock:
                     self._held.pop(record.placement_id, None)
                 (self.folder / f"{record.placement_id}.json").unlink(missing_ok=True)
-                yield record

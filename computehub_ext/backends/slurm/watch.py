@@ -7,8 +7,10 @@ then: Slurm may call a node dead whose kernel still answers.
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
+from contextlib import suppress
 
 from computehub_ext.core.errors import BackendError
 
@@ -42,6 +44,7 @@ _STATES: dict[str, tuple[Ending, str]] = {
     "CANCELLED": (Ending.STOPPED, "The kernel's job was cancelled on the cluster."),
     "REVOKED": (Ending.STOPPED, "The kernel's job was cancelled on the cluster."),
 }
+_OVER_MEMORY = re.compile(r"exceeded .{0,20}memory limit|oom[-_ ]kill", re.IGNORECASE)
 _NEVER = ("BadConstraints", "InvalidAccount", "InvalidQOS", "PartitionTimeLimit", "PartitionNodeLimit", "JobHeldAdmin")
 
 
@@ -108,7 +111,8 @@ class Watch:
         """Ask Slurm about all jobs and apply what it says. Raises ``Unreachable``."""
         with self._lock:
             asked_at = time.time()
-            jobs = self._slurm.jobs(self._prefix, {held.record.user for held in self._records.all()})
+            users = {held.record.user for held in self._records.all() if _is_open(held.record)}
+            jobs = self._slurm.jobs(self._prefix, users)
             self._looked_at, self.problem = time.monotonic(), None
         by_name: dict[str, Job] = {}
         for job in jobs.values():
@@ -119,8 +123,7 @@ class Watch:
                 # Not under the placement's lock: more may be asked of Slurm, and the link never waits for that.
                 found = jobs.get(held.record.job_id) or by_name.get(self._prefix + held.record.placement_id)
                 self._apply(held, found, asked_at)
-        for record in self._records.forget_old(time.time()):
-            self._slurm.forget(record.user, record.placement_id)
+        self._records.forget_old(time.time())
         return jobs
 
     # One placement
@@ -158,7 +161,7 @@ class Watch:
                 # The node's daemon is gone, the kernel is not: it is told to end, and tells us when it has.
                 held.stop_asked = True
                 self._link.send(held.peer, {"t": "stop", "grace": 1.0})
-            self.end(held, Ending.NODE_LOST, is_in_slurm=False, is_unfenced=held.state != ENDED_BY_CLUSTER)
+            self.end(held, Ending.NODE_LOST, is_unfenced=held.state != ENDED_BY_CLUSTER)
             return
         if held.is_heard(1.0) and held.state != ENDED_BY_CLUSTER:
             return  # its own word is on the way, and says more
@@ -166,15 +169,19 @@ class Watch:
             reason, message = _STATES[job.state]
             if held.stop_asked and reason is Ending.STOPPED:
                 message = ""
-            self.end(held, reason, message=message, exit_code=record.exit_code, is_in_slurm=False)
+            self.end(held, reason, message=message, exit_code=record.exit_code)
             return
         code, number = self._slurm.exit_code(job.job_id) or (0, 0)
         reason = _reason(code, number, has_listened=bool(record.connection))
         message = ""
-        if reason is Ending.START_FAILED:
+        if reason in (Ending.START_FAILED, Ending.SUPERVISOR_LOST):
             output = self._slurm.output(record.user, record.placement_id)
-            message = f"{ENDINGS[reason]} {output}".strip()
-        self.end(held, reason, message=message, is_in_slurm=False)
+            if _OVER_MEMORY.search(output):
+                # A cluster without cgroups kills the whole job at once and calls it failed.
+                reason, message = _STATES["OUT_OF_MEMORY"]
+            elif reason is Ending.START_FAILED:
+                record.log, message = output, f"{ENDINGS[reason]} {output}".strip()
+        self.end(held, reason, message=message)
 
     def _is_unknown(self, held: Held, asked_at: float) -> None:
         """Slurm knows no such job: it never came to be, or ended so long ago that it is forgotten."""
@@ -183,7 +190,7 @@ class Watch:
             return
         if not record.job_id:
             if asked_at - record.created_at > self._settings.command_seconds_max + OVERDUE_SECONDS:
-                self.end(held, Ending.START_FAILED, message="Its start was begun and given up.", is_in_slurm=False)
+                self.end(held, Ending.START_FAILED, message="Its start was begun and given up.")
             return
         state = self._slurm.accounted(record.job_id)
         if state in _STATES:
@@ -192,7 +199,7 @@ class Watch:
             reason, message = Ending.UNPAID, ""
         else:
             reason, message = Ending.SUPERVISOR_LOST, "The cluster no longer knows the kernel's job."
-        self.end(held, reason, message=message, at=min(time.time(), record.told_until), is_in_slurm=False)
+        self.end(held, reason, message=message, at=min(time.time(), record.told_until))
 
     def _see_it_leave(self, held: Held, job: Job | None) -> None:
         record = held.record
@@ -205,7 +212,8 @@ class Watch:
                 with held.changed:
                     record.is_in_slurm = False
                     self._records.save(record)
-                self._slurm.forget(record.user, record.placement_id)
+                with suppress(BackendError):  # a user who may no longer be acted for keeps the files
+                    self._slurm.forget(record.user, record.placement_id)
         elif not job.is_over and time.time() - record.ended_at > LEAVE_SECONDS:
             self._cancel(held, job)
 
@@ -229,7 +237,6 @@ class Watch:
         message: str = "",
         exit_code: int | None = None,
         at: float | None = None,
-        is_in_slurm: bool = True,
         is_unfenced: bool = False,
     ) -> None:
         """Write down an end that the launcher did not tell."""
@@ -239,7 +246,7 @@ class Watch:
                 return
             record.reason, record.message, record.exit_code = reason.value, message or ENDINGS[reason], exit_code
             record.ended_at = at or record.ended_at or time.time()
-            record.is_in_slurm, record.is_unfenced = is_in_slurm, is_unfenced
+            record.is_unfenced = is_unfenced
             empty_secrets(record)
             self._records.save(record)
             held.changed.notify_all()
