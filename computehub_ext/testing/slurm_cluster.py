@@ -15,6 +15,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -287,3 +288,17 @@ def _free_ports(count: int) -> list[int]:
         if port not in found:
             found.append(port)
     return found
+
+
+def main() -> None:
+    """``python -m computehub_ext.testing.slurm_cluster``: a cluster to try things on, until Ctrl-C."""
+    with slurm_cluster() as cluster:
+        lines = [f"A cluster of {len(NODES)} nodes runs. In another shell, and as a place's slurm_conf:"]
+        sys.stdout.write("\n".join([*lines, f"export SLURM_CONF={cluster.conf}", "Ctrl-C ends it.", ""]))
+        sys.stdout.flush()
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.pause()
+
+
+if __name__ == "__main__":
+    main()
