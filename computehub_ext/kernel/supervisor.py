@@ -20,8 +20,9 @@ process: any byte has us look again, an ``I`` among them is an interrupt. ``LOCK
 
 SIGINT is passed on to the kernel's process group: who is not on this machine interrupts a cell so.
 
-As the first process of a container it also does an init's work (it reaps what lost its parent), and neither a signal
-from inside nor a debugger of the same user reaches it.
+A container's first process is this one too, by way of ``first.py``, which starts the kernel before. There it also does
+an init's work (it reaps what lost its parent), and neither a signal from inside nor a debugger of the same user
+reaches it.
 
 If this process is killed, the kernel is killed by the operating system (PR_SET_PDEATHSIG). What the kernel started
 stays below this process even when it detaches (PR_SET_CHILD_SUBREAPER), so that a walk over ``/proc`` finds it.
@@ -121,10 +122,10 @@ def write_atomically(name: str, text: str) -> None:
 class Supervisor:
     """One kernel's life. Everything happens in one thread, in the order in which signals and seconds arrive."""
 
-    def __init__(self, control: str = ".") -> None:
+    def __init__(self, control: str = ".", kernel_pid: int = 0) -> None:
         self.control = control
         self.bell = -1
-        self.kernel_pid = 0
+        self.kernel_pid = kernel_pid
         self.paid_until = 0.0
         self.read_at = time.monotonic()
         self.kernel_status: int | None = None
@@ -132,8 +133,10 @@ class Supervisor:
         self.oom_kill_at = -math.inf
 
     def run(self) -> None:
-        with open("request.json", encoding="utf-8") as file:
-            request = json.load(file)
+        request = {}
+        if not self.kernel_pid:
+            with open("request.json", encoding="utf-8") as file:
+                request = json.load(file)
         self.paid_until = self._read_paid_until() or 0.0
         write_atomically("supervisor.json", _identity(os.getpid()))
         # Blocked, and taken one by one below, so that none gets lost between a look and a wait.
@@ -145,7 +148,8 @@ class Supervisor:
             if os.getppid() != request["parent"]:
                 os.kill(os.getpid(), signal.SIGTERM)  # it died before the line above
         self.bell = _open_bell(os.path.join(self.control, "bell"))
-        self.kernel_pid = self._start_kernel(request)
+        if not self.kernel_pid:
+            self.kernel_pid = self._start_kernel(request)
         write_atomically("kernel.json", _identity(self.kernel_pid))
         _unlink("request.json")
         del request
@@ -176,16 +180,13 @@ class Supervisor:
         parent = os.getpid()
         libc = ctypes.CDLL(None, use_errno=True)
         libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-        if parent == 1:
-            libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
         pid = os.fork()
         if pid:
             return pid
         try:
             libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-            libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)  # or the line on memory below is root's alone to write
             if os.getppid() != parent:
-                os._exit(1)  # the supervisor died before the first line
+                os._exit(1)  # the supervisor died before the line above
             os.setsid()  # a session and process group of its own, which an interrupt goes to
             try:
                 with open("/proc/self/oom_score_adj", "w") as file:
@@ -345,8 +346,14 @@ def _close(descriptor: int) -> None:
         pass  # the one that listed the directory
 
 
+def watch(kernel_pid: int, control: str) -> None:
+    """Go on as the first process of a container, above a kernel that was started a moment ago."""
+    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    Supervisor(control, kernel_pid).run()
+
+
 def main() -> None:
-    if os.getsid(0) != os.getpid():  # a container's first process leads one already
+    if os.getsid(0) != os.getpid():  # who starts it may have seen to that
         os.setsid()
     os.chdir(sys.argv[1])
     lock = -1 if sys.argv[2] == "-" else int(sys.argv[2])
@@ -360,7 +367,7 @@ def main() -> None:
     os.dup2(nothing, 0)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    Supervisor(*sys.argv[3:4]).run()
+    Supervisor(sys.argv[3] if len(sys.argv) > 3 else ".").run()
 
 
 if __name__ == "__main__":

@@ -51,7 +51,8 @@ print(json.dumps({
     "stopping_it": attempt(lambda: os.kill(1, 19)), "killing_it": attempt(lambda: os.kill(1, 9)),
     "supervisors_state": status("State", 1),
     "core": resource.getrlimit(resource.RLIMIT_CORE), "environment": dict(os.environ),
-    "started_with": open("/proc/self/environ").read(), "request": os.path.exists("request.json"),
+    "started_with": open("/proc/self/environ").read(),
+    "request": os.path.exists(os.environ["COMPUTEHUB_SOCKET"].replace("server.sock", "request")),
 }))
 """
 
@@ -145,7 +146,7 @@ def test_keys_stand_nowhere_but_in_the_kernels_own_folder(place: Place) -> None:
     folder = Path(placed.meeting_dir)
     assert (folder.stat().st_uid, folder.stat().st_mode & 0o777) == (KERNEL_UID, 0o700)
     assert (folder / "connection.json").stat().st_mode & 0o777 == 0o600
-    assert not (folder / "request.json").exists()
+    assert not (folder / "request").exists()
 
 
 def test_another_account_reaches_no_socket(place: Place) -> None:

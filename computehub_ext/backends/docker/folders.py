@@ -1,7 +1,7 @@
 """The two folders of a container: one that is the kernel's own, for its sockets, and one that it can only read.
 
     SOCKETS/<key>/          mode 0700, the kernel user's: connection.json, k-1 ... k-5 (its sockets), log, end.json
-    STATE/control/<key>/    mounted read-only at /run/computehub: paid_until, stop, bell and the two programs
+    STATE/control/<key>/    mounted read-only at /run/computehub: paid_until, stop, bell and the programs
 
 Whatever is read from the first was written by somebody whom this process must not trust with its own rights: no link is
 followed, nothing but a plain file is read, and never more than it should have.
@@ -29,7 +29,7 @@ from computehub_ext.core.errors import SkipPlace
 
 CONTROL = "/run/computehub"
 """Where a container finds its control folder."""
-PROGRAMS = ("supervisor.py", "standby.py")
+PROGRAMS = ("first.py", "supervisor.py", "standby.py")
 _KERNEL_WING = Path(__file__).resolve().parents[2] / "kernel"  # programs that we send, not modules that we import
 _PORTS = ("shell_port", "iopub_port", "stdin_port", "control_port", "hb_port")
 _JSON_BYTES_MAX = 64 * 1024

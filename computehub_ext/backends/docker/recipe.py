@@ -148,8 +148,10 @@ def fill(
         folder.give("adopt.secret", standby, wanted.user)
     argv = [settings.python, f"{CONTROL}/standby.py", *(["--standby"] if standby else []), file]
     umask = 0o007 if settings.shared_with_group else 0o022
-    request = {"argv": argv, "cwd": wanted.cwd, "env": dict(environment), "umask": umask}
-    folder.give("request.json", request, wanted.user)
+    words = [str(umask), wanted.cwd, str(len(argv)), *argv, *(f"{name}={value}" for name, value in environment.items())]
+    if any("\0" in word for word in words):
+        raise Refused("Nothing that a kernel is started with may hold a zero byte.")
+    folder.give("request", "".join(f"{word}\0" for word in words), wanted.user)
 
 
 def sockets_of(folder: Folder) -> str:
@@ -191,7 +193,7 @@ def container_of(
     variables = {**label(placement, owner), "NVIDIA_VISIBLE_DEVICES": _visible(wanted)}
     return {
         "Image": image.id,
-        "Entrypoint": [settings.python, "-I", "-S", f"{CONTROL}/supervisor.py", str(folder.path), "-", CONTROL],
+        "Entrypoint": [settings.python, "-I", "-S", f"{CONTROL}/first.py", str(folder.path), CONTROL],
         "Cmd": [],
         "User": f"{wanted.user[0]}:{wanted.user[1]}",
         "WorkingDir": "/",
