@@ -88,7 +88,7 @@ class BackendContract(_Requests):
     """Placements: started once, found again, ended for a reason, never unpaid."""
 
     def test_it_has_a_name_and_is_well(self, backend: Backend) -> None:
-        assert backend.name.isidentifier()
+        assert backend.name.replace("-", "_").isidentifier()
         assert backend.health().ok, backend.health().message
 
     def test_a_started_kernel_runs_and_signs_with_the_given_key(self, backend: Backend, ask: Ask) -> None:

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import expect
 
 from computehub_ext.testing.docker_engine import docker_engine
 from computehub_ext.testing.slurm_cluster import slurm_cluster
 from tests.e2e.browser import Person
 from tests.e2e.lab import Lab, eventually, running_lab
+from tests.e2e.panel import Panel
 
 KERNEL_UID = 12345
 POOL = {"name": "the tour's T4", "model": "T4", "devices": 2, "rate_credits_per_hour": 1, "simulated": True}
@@ -76,6 +78,30 @@ def test_the_tour_is_the_same_wherever_the_gpu_is(
         assert lab.api("me", user="alice")["balance"]["held_microcredits"] == 0
         lab.assert_books_agree()
         eventually("nothing runs there any more", lambda: nothing_open(lab))
+        alice.leave()
+
+
+@pytest.mark.parametrize("place", ["docker"], indirect=True)
+@pytest.mark.needs("docker")
+def test_the_panel_says_where_it_is_and_what_its_kernel_wrote(
+    tmp_path: Path, person: Callable[..., Person], place: dict[str, Any]
+) -> None:
+    with running_lab(tmp_path, **place) as lab:
+        said = "import os\nos.write(2, b'beside the channels\\n')\nprint('written')"
+        lab.write_notebook("log.ipynb", ["%gpu on T4 --for 30m --yes", said])
+        alice = person(lab, "alice")
+        tab = alice.open("log.ipynb")
+        tab.run_all()
+        tab.wait_for_output(2, "written")
+        panel = Panel(tab).open()
+        card = panel.sidebar.get_by_role("article")
+        expect(card.get_by_text("far", exact=True)).to_be_visible()
+        assert "image_digest: sha256:" in str(card.get_by_text("far", exact=True).locator("..").get_attribute("title"))
+        card.get_by_role("button", name="Show the kernel's log").click()
+        expect(panel.dialog).to_contain_text("beside the channels")
+        panel.both_looks("panel-log")
+        panel.answer("Close")
+        lab.end_everything()
         alice.leave()
 
 

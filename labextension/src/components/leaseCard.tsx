@@ -69,10 +69,14 @@ export function LeaseCard(props: LeaseCardProps): JSX.Element {
           {isRunning && <Button label={trans.__("Extend…")} kind="accept" onClick={() => onExtend(lease)} />}
           {isRunning && <Button label={trans.__("Shorten…")} onClick={() => onShorten(lease)} />}
           <Button label={trans.__("End…")} onClick={() => onEnd(lease)} />
-          <Button label={trans.__("Log…")} onClick={() => onLog(lease)} />
         </div>
       )}
       {children}
+      {isRunning && (
+        <button type="button" className="ch-Link" onClick={() => onLog(lease)}>
+          {trans.__("Show the kernel's log")}
+        </button>
+      )}
     </article>
   );
 }
