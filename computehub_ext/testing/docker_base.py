@@ -160,11 +160,11 @@ def _unmount_below(folder: Path) -> None:
 
 
 def mounts_below(folder: Path) -> list[Path]:
-    """Return what is mounted below a folder, outermost first."""
+    """Return what is mounted on a folder and below it, outermost first."""
     points = [
         Path(line.split()[1].replace("\\040", " ")) for line in Path("/proc/self/mounts").read_text().splitlines()
     ]
-    return [point for point in points if point != folder and point.is_relative_to(folder)]
+    return [point for point in points if point.is_relative_to(folder)]
 
 
 @contextlib.contextmanager

@@ -39,7 +39,7 @@ REPOSITORY = "computehub-test/slim"
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PROGRAMS = ("dockerd", "containerd", "runc", "debootstrap", "iptables", "ip", "unshare", "chroot", "tar")
 # A range for measuring networks (RFC 2544), which nobody routes: /19 per kind of engine.
-THIRDS = {"plain": 32, "gpu": 64}
+THIRDS = {"plain": 32, "gpu": 64, "apart": 96}
 
 
 class DockerEngineFailed(RuntimeError):
@@ -102,8 +102,7 @@ def lacking() -> list[str]:
     return lacks
 
 
-@contextlib.contextmanager
-def docker_engine(*, gpu_hook: bool = False) -> Iterator[Engine]:
+def docker_engine(*, gpu_hook: bool = False) -> contextlib.AbstractContextManager[Engine]:
     """Start an engine, or join the one that runs, for as long as the body runs.
 
     Parameters
@@ -117,7 +116,12 @@ def docker_engine(*, gpu_hook: bool = False) -> Iterator[Engine]:
     DockerEngineFailed
         With the end of dockerd's log.
     """
-    kind = "gpu" if gpu_hook else "plain"
+    return shared_engine("gpu" if gpu_hook else "plain")
+
+
+@contextlib.contextmanager
+def shared_engine(kind: str) -> Iterator[Engine]:
+    """Start or join the engine of a kind: ``plain``, ``gpu``, or ``apart``, which only the tests of engines use."""
     engine = Engine(folder_of(kind), kind)
     docker_base.make_base()
     with contextlib.ExitStack() as stack:
@@ -134,8 +138,9 @@ def docker_engine(*, gpu_hook: bool = False) -> Iterator[Engine]:
         finally:
             # The keeper answers when it has done what there is to do: nothing, or the end of everything.
             keeper.settimeout(STOP_SECONDS_MAX * 2)
-            keeper.shutdown(socket.SHUT_WR)
-            keeper.recv(1)
+            with contextlib.suppress(ConnectionError):  # somebody killed it
+                keeper.shutdown(socket.SHUT_WR)
+                keeper.recv(1)
 
 
 def folder_of(kind: str) -> Path:
@@ -147,25 +152,26 @@ def _join(engine: Engine) -> socket.socket | None:
     connection = socket.socket(socket.AF_UNIX)
     try:
         connection.connect(str(engine.folder / "keeper.sock"))
+        if connection.recv(1):  # else it was about to end
+            return connection
     except OSError:
-        connection.close()
-        return None
-    return connection
+        pass
+    connection.close()
+    return None
 
 
 def _start_keeper(engine: Engine) -> None:
-    command = [sys.executable, "-m", f"{__package__}.docker_keeper", engine.kind]
-    with subprocess.Popen(
-        # Of no session or group of the test's, so that Ctrl-C there ends the tests first.
+    # Nobody's child, since it outlives who started it, and of no session of theirs: Ctrl-C ends the tests first.
+    command = ["setsid", "--fork", sys.executable, "-m", f"{__package__}.docker_keeper", engine.kind]
+    paths = os.pathsep.join(path for path in sys.path if path)
+    started = subprocess.run(  # until the keeper closes its output, which it does when it is ready
         command,
         stdout=subprocess.PIPE,
         stdin=subprocess.DEVNULL,
-        start_new_session=True,
+        text=True,
         cwd="/",
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-    ) as keeper:
-        assert keeper.stdout is not None
-        said = keeper.stdout.read().decode()  # until the keeper closes it, which it does when it is ready
-        keeper.returncode = 0 if said == "ready" else keeper.wait()  # not waited for: it outlives this block
-    if said != "ready":
-        raise DockerEngineFailed(said or "The keeper of the Docker engine said nothing.")
+        env={**os.environ, "PYTHONPATH": paths},
+        check=False,
+    )
+    if started.stdout != "ready":
+        raise DockerEngineFailed(started.stdout or "The keeper of the Docker engine said nothing.")

@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,6 +38,7 @@ class Keeper:
         self.data = docker_base.cache_folder() / f"docker-data-{kind}"
         self.interface = f"chd-{kind}"
         self.dockerd: subprocess.Popen[bytes] | None = None
+        self._last_user: socket.socket | None = None
 
     def run(self) -> None:
         # Shims outlive the containerd that started them: theirs to end here, and not with a process 1 that never waits.
@@ -54,19 +55,18 @@ class Keeper:
                 sys.stdout.write("ready")
                 sys.stdout.flush()
                 os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-                left = self._serve(doors)
+                self._last_user = self._serve(doors)
             except Exception as failure:
                 sys.stdout.write(f"{failure}\n")
                 sys.stdout.flush()
-                left = None
             finally:
                 doors.close()
                 with contextlib.suppress(FileNotFoundError):
                     (self.folder / "keeper.sock").unlink()
                 self._stop()
                 self._clear_up()
-        if left is not None:
-            left.close()
+        # Closed by the kernel with this process: who left last hears that it is gone.
+        os._exit(0)
 
     def _serve(self, doors: socket.socket) -> socket.socket:
         """Until the last user leaves, whose connection is returned."""
@@ -75,13 +75,13 @@ class Keeper:
             self._reap()
             for ready in select.select([doors, *users], [], [], REAP_SECONDS)[0]:
                 if ready is doors:
-                    users.append(doors.accept()[0])
+                    users.append(_welcomed(doors))
                     continue
                 users.remove(ready)
                 if not users:
                     doors.setblocking(False)
                     try:  # somebody connected before the doors close
-                        users.append(doors.accept()[0])
+                        users.append(_welcomed(doors))
                         doors.setblocking(True)
                     except BlockingIOError:
                         return ready
@@ -113,15 +113,18 @@ class Keeper:
             *("--config-file", str(self.folder / "daemon.json"), "--storage-driver", storage),
             *("--bip", f"198.18.{third + 1}.1/24"),
             *("--default-address-pool", f"base=198.18.{third + 16}.0/20,size=26"),
+            # By their control group, processes of containers are found whatever became of dockerd.
+            *("--exec-opt", "native.cgroupdriver=cgroupfs", "--cgroup-parent", f"/{self.folder.name}"),
             *("--shutdown-timeout", "2", "--log-level", "warn"),
         ]
         # Its interface comes from outside, when the namespace is there; then it says "go".
+        # With no way further: what asks for the Internet is told so at once and need not wait.
         inside = (
             'read go; ip link set lo up; ip link set "$1" name uplink up; ip address add "$2" dev uplink; '
-            'ip route add default via "$3"; shift 3; exec "$@"'
+            'shift 2; exec "$@"'
         )
         peer, net = f"{self.interface}-in", f"198.18.{third}"
-        shell = ["sh", "-ec", inside, "sh", peer, f"{net}.2/30", f"{net}.1", *dockerd]
+        shell = ["sh", "-ec", inside, "sh", peer, f"{net}.2/30", *dockerd]
         with (self.folder / "log").open("ab") as log:
             self.dockerd = subprocess.Popen(
                 ["unshare", "--net", "--", *shell],
@@ -227,14 +230,22 @@ class Keeper:
 
     def _clear_up(self) -> None:
         """Remove what an engine leaves behind, this keeper's or one's that was killed."""
-        for pid in _processes_of(self.folder):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        # dockerd clears up best; then whatever of its shims and containers it could not end.
+        if old := [pid for pid, program in _processes_of(self.folder).items() if program == "dockerd"]:
+            _kill(old, signal.SIGTERM)
+            with contextlib.suppress(DockerEngineFailed):
+                _wait(lambda: "dockerd" not in _processes_of(self.folder).values(), "dockerd's end", STOP_SECONDS_MAX)
+        _kill(_processes_of(self.folder), signal.SIGKILL)
         _wait(lambda: not _processes_of(self.folder), "the end of the old engine's processes")
         self._reap()
         for place in (self.folder, self.data):
             for point in reversed(docker_base.mounts_below(place)):
                 subprocess.run(["umount", "--lazy", str(point)], check=False, capture_output=True)
+        for group in Path("/sys/fs/cgroup").glob(f"*/{self.folder.name}"):
+            with contextlib.suppress(OSError):
+                group.rmdir()
+        with contextlib.suppress(OSError):
+            (Path("/sys/fs/cgroup") / self.folder.name).rmdir()
         # Goes by itself with the namespace, but not at once.
         subprocess.run(["ip", "link", "delete", self.interface], check=False, capture_output=True)
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -256,6 +267,13 @@ with open({log!r}, "a") as file:
 _SET_PDEATHSIG, _SET_CHILD_SUBREAPER = 1, 36
 
 
+def _welcomed(doors: socket.socket) -> socket.socket:
+    user = doors.accept()[0]
+    with contextlib.suppress(ConnectionError):
+        user.send(b"+")
+    return user
+
+
 def _prctl(option: int, value: int) -> None:
     ctypes.CDLL(None).prctl(option, value)
 
@@ -264,18 +282,25 @@ def _die_with_parent() -> None:
     _prctl(_SET_PDEATHSIG, signal.SIGTERM)  # which lets dockerd end its containers
 
 
-def _processes_of(folder: Path) -> list[int]:
-    """Find dockerd, containerd and the shims of an engine: each has its folder in its command line."""
-    found = []
+def _processes_of(folder: Path) -> dict[int, str]:
+    """Find an engine's own processes, by the folder in their command lines, and those of its containers."""
+    found = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             with contextlib.suppress(OSError):
                 words = (entry / "cmdline").read_bytes()
                 program = os.path.basename(words.split(b"\0", 1)[0]).decode(errors="replace")
-                ours = f"{folder}/".encode() in words or f"{folder}\0".encode() in words
-                if ours and program.startswith(("dockerd", "containerd", "docker-proxy", "runc")):
-                    found.append(int(entry.name))
+                ours = f"{folder}/".encode() in words
+                is_engine = ours and program.startswith(("dockerd", "containerd", "docker-proxy", "runc"))
+                if is_engine or (words and f"/{folder.name}/" in (entry / "cgroup").read_text()):
+                    found[int(entry.name)] = program
     return found
+
+
+def _kill(pids: Iterable[int], how: signal.Signals) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, how)
 
 
 def _namespace(pid: int) -> str:
@@ -290,11 +315,11 @@ def _call(*command: str) -> None:
         raise DockerEngineFailed(f"{' '.join(command)}: {done.stderr.strip()}")
 
 
-def _wait(condition: Callable[[], bool], for_what: str) -> None:
-    deadline = time.monotonic() + START_SECONDS_MAX
+def _wait(condition: Callable[[], bool], for_what: str, seconds_max: float = START_SECONDS_MAX) -> None:
+    deadline = time.monotonic() + seconds_max
     while not condition():
         if time.monotonic() > deadline:
-            raise DockerEngineFailed(f"Waited {START_SECONDS_MAX} s for {for_what}.")
+            raise DockerEngineFailed(f"Waited {seconds_max} s for {for_what}.")
         time.sleep(0.02)
 
 

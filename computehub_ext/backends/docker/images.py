@@ -82,6 +82,9 @@ def connect(url: str) -> APIClient:
     """
     from docker import APIClient
 
+    path = url.removeprefix("unix://")
+    if path != url and not Path(path).is_socket():
+        raise Unreachable(f"No Docker engine answers at {url}: there is no such socket.")
     with _translated(url):
         return APIClient(url, version="auto", timeout=BUILD_SECONDS_MAX)
 
@@ -249,7 +252,7 @@ class _Build:
     def run(self, tag: str, arguments: Mapping[str, str], labels: Mapping[str, str]) -> str:
         """Return the image's id."""
         _refuse_secrets(arguments)
-        image = ""
+        image = error = ""
         with _translated(self.api.base_url):
             lines = self.api.build(
                 **self._context(),
@@ -261,11 +264,12 @@ class _Build:
                 decode=True,
                 use_config_proxy=True,
             )
-            for line in lines:
-                if "error" in line:
-                    raise Refused(self._explained(line["error"].strip()))
+            for line in lines:  # to its end, though an error was in it: only then the connection is free
+                error = line.get("error", error).strip()
                 image = (line.get("aux") or {}).get("ID", image)
                 self._note(line)
+        if error:
+            raise Refused(self._explained(error))
         if not image:
             raise BackendError("The engine ended the build without an image.")
         return image
