@@ -47,7 +47,7 @@ def place(engine: Engine, tmp_path: Path) -> Iterator[Place]:
         ({"cpus": 4096.0}, "more cores"),
         ({"runtime": "nothing"}, "runtime"),
         ({"network": "nothing"}, "refused"),
-        ({"user": "0:0"}, "root"),
+        ({"user": "0:0"}, "run as root"),
     ],
 )
 def test_what_can_never_start_is_refused_and_leaves_nothing(
