@@ -19,6 +19,8 @@ pytestmark = pytest.mark.needs("slurm")
 
 
 class TestSlurmBackend(BackendContract, KernelContract):
+    immediate = False
+
     @pytest.fixture
     def make_backend(self, tmp_path: Path, slurm: SlurmCluster) -> Iterator[MakeBackend]:  # noqa: F811
         made: list[SlurmBackend] = []
@@ -27,8 +29,15 @@ class TestSlurmBackend(BackendContract, KernelContract):
             for earlier in made:
                 earlier.close()  # its successor has its port
             environment = {"IPYTHONDIR": os.environ["IPYTHONDIR"]}
-            made.append(SlurmBackend(tmp_path / "state", settings_for(slurm, environment=environment)))
+            settings = settings_for(slurm, environment=environment, immediate=self.immediate)
+            made.append(SlurmBackend(tmp_path / "state", settings))
             return made[-1]
 
         yield make
         nothing_left_of(made, slurm)
+
+
+class TestSlurmBackendImmediate(TestSlurmBackend):
+    """The same promises, kept by jobs that are started by srun."""
+
+    immediate = True

@@ -177,3 +177,31 @@ def test_settings_that_cannot_work_are_said_at_once(changes, field):
 
 def test_the_default_kernel_is_this_python():
     assert SlurmSettings().kernels == {"python3": sys.executable}
+
+
+def test_a_job_that_starts_at_once_leaves_no_srun_and_is_refused_in_the_same_words(make, slurm, tmp_path):  # noqa: F811
+    backend = make(immediate=True)
+    with pytest.raises(Refused, match=r"(?i)invalid partition"):
+        make(immediate=True, partition="nowhere").start(ask(tmp_path))
+    with pytest.raises(Refused, match="/nowhere/python"):
+        make(immediate=True, kernels={"python3": "/nowhere/python"}).start(ask(tmp_path))
+    placement_id = _started(backend, tmp_path)
+    job = backend.start(ask(tmp_path)).details["job_id"]
+    slurm.run("scancel", job)
+    backend.stop(placement_id, 0)
+    wait_for(lambda: backend.list_placements() == [] and not jobs_of(slurm), 10, "a job stayed")
+    wait_for(lambda: not _sruns(slurm), 10, "an srun stayed")
+
+
+def _sruns(cluster: SlurmCluster) -> list[str]:
+    """Return the srun processes of this cluster, the dead ones too that nobody collected."""
+    mine = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if (process / "comm").read_text() == "srun\n" and str(cluster.conf).encode() in (
+                process / "environ"
+            ).read_bytes():
+                mine.append(process.name)
+        except OSError:
+            continue
+    return mine

@@ -134,7 +134,7 @@ class SlurmBackend(Backend):
             ),
         )
         with held.changed:
-            record.job_id = job_id
+            record.job_id = job_id or record.job_id
             self._records.save(record)
 
     def _find_job(self, held: Held) -> bool:

@@ -60,6 +60,9 @@ class SlurmSettings:
         the host's network.
     sbatch_arguments:
         Whatever else ``sbatch`` should be told, ``("--container-image=...",)`` with Pyxis, ``("--exclusive",)``.
+    immediate:
+        Run jobs by ``srun``, which Slurm starts at once, where it starts a batch job when its next second begins. Each
+        holds some megabytes on this machine while it runs. Not with ``submit_command``.
     submit_command:
         Runs ``computehub_ext/backends/slurm/submit.py`` as the person, ``("sudo", "-n", "-u", "{user}",
         "/opt/computehub/slurm-submit")``. Empty submits as whoever runs the control plane.
@@ -104,6 +107,7 @@ class SlurmSettings:
     kernels: Mapping[str, str] = field(default_factory=lambda: {"python3": sys.executable})
     container: tuple[str, ...] = ()
     sbatch_arguments: tuple[str, ...] = ()
+    immediate: bool = False
     submit_command: tuple[str, ...] = ()
     account_name: str = "{username}"
     slurm_conf: str = ""
@@ -124,6 +128,8 @@ class SlurmSettings:
             raise Invalid(
                 "submit_command has no {user}, so that every job would be the same user's.", field="submit_command"
             )
+        if self.submit_command and self.immediate:
+            raise Invalid("immediate is for jobs of one's own, not with submit_command.", field="immediate")
         for name in ("modules", "prologue", "container", "sbatch_arguments"):
             if isinstance(getattr(self, name), str):
                 raise Invalid(f"{name} is a list of texts, not one text.", field=name)

@@ -76,7 +76,7 @@ def output(folder: str, placement: str) -> str:
 
 
 def forget(folder: str, placement: str) -> None:
-    for ending in (".token", ".new", ".out"):
+    for ending in (".token", ".new", ".out", ".job"):
         try:
             os.unlink(os.path.join(folder, placement + ending))
         except OSError:
