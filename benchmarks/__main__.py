@@ -18,6 +18,7 @@ import benchmarks
 from benchmarks.figures import README, RESULTS, Figure, save, table, write_into
 
 ORDER = ["switch", "roundtrip", "ledger", "http", "availability", "startup", "panel", "panels", "state"]
+ORDER += ["places_start", "places_roundtrip", "places_many"]
 NOT_BENCHMARKS = {"figures", "__main__"}
 
 
