@@ -65,8 +65,8 @@ STEPS = ["recorded", "submitted", "noted", "admitted", "waiting", "starting", "k
 
 
 @pytest.fixture
-def settings(slurm: SlurmCluster) -> SlurmSettings:  # noqa: F811
-    return settings_for(slurm)
+def settings(slurm: SlurmCluster, request: pytest.FixtureRequest) -> SlurmSettings:  # noqa: F811
+    return settings_for(slurm, immediate=getattr(request, "param", False))
 
 
 @pytest.fixture
@@ -87,7 +87,11 @@ def killed_at(step: str, folder: Path, settings: SlurmSettings, request: StartRe
     assert done.returncode == -signal.SIGKILL, "it was not killed at this step"
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize(
+    ("settings", "step"),
+    [*((False, step) for step in STEPS), *((True, step) for step in ("recorded", "submitted", "waiting", "started"))],
+    indirect=["settings"],
+)
 def test_a_successor_goes_on_where_it_was_killed(step, successor, settings, tmp_path, slurm):  # noqa: F811
     request = ask(tmp_path)
     killed_at(step, tmp_path / "state", settings, request)
