@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 START_SECONDS_MAX = 60
 REAP_SECONDS = 1
+_ENGINE = ("dockerd", "containerd", "docker-proxy", "runc")
 
 
 class Keeper:
@@ -230,7 +231,8 @@ class Keeper:
 
     def _clear_up(self) -> None:
         """Remove what an engine leaves behind, this keeper's or one's that was killed."""
-        # dockerd clears up best; then whatever of its shims and containers it could not end.
+        # dockerd clears up best, at once where no container keeps it waiting; then whatever it could not end.
+        _kill((pid for pid, name in _processes_of(self.folder).items() if not name.startswith(_ENGINE)), signal.SIGKILL)
         if old := [pid for pid, program in _processes_of(self.folder).items() if program == "dockerd"]:
             _kill(old, signal.SIGTERM)
             with contextlib.suppress(DockerEngineFailed):
@@ -291,7 +293,7 @@ def _processes_of(folder: Path) -> dict[int, str]:
                 words = (entry / "cmdline").read_bytes()
                 program = os.path.basename(words.split(b"\0", 1)[0]).decode(errors="replace")
                 ours = f"{folder}/".encode() in words
-                is_engine = ours and program.startswith(("dockerd", "containerd", "docker-proxy", "runc"))
+                is_engine = ours and program.startswith(_ENGINE)
                 if is_engine or (words and f"/{folder.name}/" in (entry / "cgroup").read_text()):
                     found[int(entry.name)] = program
     return found

@@ -176,7 +176,6 @@ def check_image(api: APIClient, tag: str, *, python: str = "python3") -> Checked
             tmpfs={"/tmp": "rw,size=64m"},
             pids_limit=256,
             mem_limit="1g",
-            init=True,
         )
         started = time.monotonic()
         container = api.create_container(
@@ -213,7 +212,9 @@ try:
     from jupyter_client.blocking import BlockingKernelClient
     from jupyter_client.connect import write_connection_file
 except ImportError as error:
-    sys.exit("Python %s there has no ipykernel (%s)" % (sys.version.split()[0], error))
+    if error.name == "ipykernel":
+        sys.exit("Python %s there has no ipykernel" % sys.version.split()[0])
+    sys.exit("an unknown user can't load ipykernel there: %s" % error)
 version = tuple(int(part) for part in ipykernel.__version__.split(".")[:2])
 if not (7, 4) <= version < (8, 0):
     sys.exit("ipykernel %s is there, and it takes one from 7.4 to below 8" % ipykernel.__version__)
