@@ -69,8 +69,10 @@ def state_folder() -> Iterator[Path]:
     """Give a folder outside pytest's own, which only root enters."""
     folder = Path(tempfile.mkdtemp(prefix="ch-", dir="/tmp"))
     folder.chmod(0o755)
-    yield folder
-    shutil.rmtree(folder)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
 
 
 def containers_of(backend: DockerBackend) -> list[str]:
