@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from computehub_ext.backends.model import Ending, Look, LookState
-from computehub_ext.backends.slurm import SlurmBackend
+from computehub_ext.backends.slurm import SlurmBackend, watch
 from computehub_ext.core.errors import NoCapacity, NotYetEnded, Refused, SkipPlace, Unreachable
 from computehub_ext.testing.backend_contract import AskedDevice
 from computehub_ext.testing.kernels import KernelTalk, wait_for
@@ -229,3 +229,15 @@ def test_without_a_controller_running_kernels_go_on_and_new_ones_are_unreachable
     finally:
         slurm.start_controller()
     wait_for(lambda: backend.health().ok, 20, "the cluster did not come back")
+
+
+def test_what_runs_unpaid_is_cancelled_from_outside(make, slurm, tmp_path, monkeypatch):  # noqa: F811
+    """A supervisor that was kept from ending its kernel: the cluster does it."""
+    monkeypatch.setattr(watch, "OVERDUE_SECONDS", 1.0)
+    backend = make()
+    request = ask(tmp_path, paid_seconds=4)
+    kernel = pid_in(backend.start(request))
+    for pid in (_parent(kernel), _parent(_parent(kernel))):
+        os.kill(pid, signal.SIGSTOP)
+    assert ended(backend, request.placement_id, 20).reason is Ending.UNPAID
+    wait_for(lambda: not alive(kernel) and not jobs_of(slurm), 10, "it went on")

@@ -679,4 +679,26 @@ MUTANTS: tuple[Mutant, ...] = (
         new="    if False:\n",
         test="tests/integration/test_docker_failures.py::test_what_can_never_start_is_refused_and_leaves_nothing",
     ),
+    Mutant(
+        name="a stranger's job is taken for a placement's",
+        file="computehub_ext/backends/slurm/desk.py",
+        old="                if wanted and not record.is_ended and hmac.compare_digest(shown, wanted):\n",
+        new="                if not record.is_ended:\n",
+        test="tests/integration/test_slurm_secrets.py::test_the_link_lets_in_who_shows_the_right_token_once",
+    ),
+    Mutant(
+        name="a dead node's GPU is given away while its kernel may run",
+        file="computehub_ext/backends/slurm/watch.py",
+        old="        return self._slurm.fence(record.node) or self._slurm.node_is_back(record.node)\n",
+        new="        return True\n",
+        test="tests/integration/test_slurm_endings.py"
+        "::test_a_dead_nodes_kernel_that_is_silent_counts_as_running_until_it_is_fenced",
+    ),
+    Mutant(
+        name="a job whose supervisor hangs runs on unpaid",
+        file="computehub_ext/backends/slurm/watch.py",
+        old="            self.end(held, Ending.UNPAID, at=record.told_until)\n            self._cancel(held, job)\n",
+        new="            pass\n",
+        test="tests/integration/test_slurm_endings.py::test_what_runs_unpaid_is_cancelled_from_outside",
+    ),
 )
