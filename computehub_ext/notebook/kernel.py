@@ -186,8 +186,7 @@ class SwitchableKernelManager(ServerKernelManager):
     async def greeted(self) -> None:
         """Wait until our code has run in a kernel that was just started."""
         if self._greeting is not None:
-            with suppress(asyncio.CancelledError):
-                await asyncio.shield(self._greeting)
+            await asyncio.wait({self._greeting})  # which passes on that we are cancelled, and not that it was
 
     async def restart_kernel(self, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
         """Restart where the kernel is; a kernel that died comes back empty on the CPU, or as it was before its move."""

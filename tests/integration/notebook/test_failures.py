@@ -265,3 +265,23 @@ async def _until(condition) -> None:  # type: ignore[no-untyped-def]
     async with asyncio.timeout(20):
         while not condition():
             await asyncio.sleep(0.02)
+
+
+async def test_cancelling_is_heard_while_the_kernel_is_still_greeted(
+    server: JupyterServer, plane: FakePlane, rest: Rest, browser: Browser, kernel_id: str
+) -> None:
+    await browser.ran("x = 1")
+    kernel = server.app.kernel_manager.get_kernel(kernel_id)
+
+    async def greet_for_long() -> None:
+        await asyncio.Event().wait()
+
+    def begin() -> None:
+        kernel._greeting = asyncio.ensure_future(greet_for_long())
+
+    server.call(begin)
+    switch = (await rest.switch("gpu", kernel_id)).json()
+    await _until(lambda: "start_placement" in plane.calls)
+    cancelled = await rest.client.post(f"api/computehub/v1/switches/{switch['id']}/cancel")
+    assert cancelled.json()["state"] == "cancelled"
+    server.call(lambda: kernel._greeting.cancel())
