@@ -9,6 +9,7 @@ import logging
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 
 SOCKET_PATH_BYTES_MAX = 107
+OTHER_STARTS_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
@@ -192,14 +194,11 @@ def open_plane(
         Another server holds the database's lock and does not say where it answers.
     """
     socket_path = _socket_path(state_dir)
-    try:
-        lock = PlaneLock(_lock_path(database_url, state_dir), socket_path)
-    except Unavailable as held:
-        if "socket" not in held.details:
-            raise
+    lock = _lock_or_others_socket(_lock_path(database_url, state_dir), socket_path)
+    if isinstance(lock, Path):
         from computehub_ext.client.remote import RemotePlane
 
-        return Opened(RemotePlane(Path(held.details["socket"])), None)
+        return Opened(RemotePlane(lock), None)
     try:
         plane = _open_embedded(
             database_url,
@@ -217,6 +216,21 @@ def open_plane(
         lock.release()
         raise
     return Opened(plane, socket_path)
+
+
+def _lock_or_others_socket(path: Path, socket_path: Path) -> PlaneLock | Path:
+    """The lock, or where the server answers that has it. One that is only starting has it before it answers."""
+    deadline = time.monotonic() + OTHER_STARTS_SECONDS
+    while True:
+        try:
+            return PlaneLock(path, socket_path)
+        except Unavailable as held:
+            if "socket" not in held.details:
+                raise
+            other = Path(held.details["socket"])
+            if other.exists() or time.monotonic() > deadline:
+                return other
+            time.sleep(0.05)
 
 
 def _open_embedded(

@@ -214,3 +214,18 @@ async def test_a_deep_state_folder_is_no_reason_to_fail(tmp_path: Path) -> None:
     await second.close(end_leases=False)
     await first.close(end_leases=True)
     assert not socket_path.exists()
+
+
+async def test_a_server_whose_first_is_only_starting_waits_for_it(opener: Opener, tmp_path: Path) -> None:
+    """It has the lock from its first moment, and answers when its books are open."""
+    socket_path = tmp_path / "state" / "plane.sock"
+    lock = PlaneLock(tmp_path / "data" / "computehub.lock", socket_path)
+    opening = asyncio.create_task(asyncio.to_thread(opener))
+    done, _ = await asyncio.wait({opening}, timeout=0.2)
+    assert not done
+    socket_path.parent.mkdir(parents=True)
+    socket_path.touch()
+    opened = await asyncio.wait_for(opening, 5)
+    assert isinstance(opened.plane, RemotePlane)
+    await opened.plane.close(end_leases=False)
+    lock.release()
