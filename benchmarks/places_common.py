@@ -116,13 +116,13 @@ class Places:
         backend = DockerBackend(self.folder / state, settings)
         return self._opened(Place("Docker", backend, lambda: held_by(backend)))
 
-    def slurm(self, state: str) -> Place:
-        backend = SlurmBackend(self.folder / state, self.slurm_settings())
+    def slurm(self, state: str, **changes: Any) -> Place:
+        backend = SlurmBackend(self.folder / state, self.slurm_settings(**changes))
         return self._opened(Place("Slurm", backend, self.jobs))
 
-    def slurm_settings(self) -> SlurmSettings:
+    def slurm_settings(self, **changes: Any) -> SlurmSettings:
         gres = {MODEL: f"gpu:{MODEL.lower()}:{{count}}"}
-        return slurm.settings_for(self.cluster, gres=gres)
+        return slurm.settings_for(self.cluster, gres=gres, **changes)
 
     def jobs(self) -> list[str]:
         return slurm.jobs_of(self.cluster)
@@ -146,7 +146,9 @@ class PlainKernel:
     """The yardstick: jupyter_client's own manager and the installed ipykernel, nothing of ours."""
 
     def __init__(self, folder: Path, transport: str = "tcp") -> None:
-        self.manager = KernelManager(transport=transport)
+        # A socket's path is taken from each one's own folder where it is not a whole one.
+        where = {"ip": f"{folder}/plain"} if transport == "ipc" else {}
+        self.manager = KernelManager(transport=transport, **where)
         self.manager.start_kernel(cwd=str(folder))
 
     def client(self) -> BlockingKernelClient:
