@@ -29,6 +29,7 @@ class Sruns:
         self, arguments: Sequence[str], script: str, *, is_login: bool, path: str, environment: Mapping[str, str]
     ) -> int:
         """Run a job; return 0, or the exit code of one that was refused. What it says goes to ``path``.out."""
+        self.reap()  # of those before, which would stay as zombies until somebody asks for all jobs
         descriptor = os.open(path + ".job", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with open(descriptor, "w", encoding="utf-8") as file:
             file.write(script)
