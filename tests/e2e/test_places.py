@@ -97,7 +97,7 @@ def test_the_panel_says_where_it_is_and_what_its_kernel_wrote(
         card = panel.sidebar.get_by_role("article")
         expect(card.get_by_text("far", exact=True)).to_be_visible()
         assert "image_digest: sha256:" in str(card.get_by_text("far", exact=True).locator("..").get_attribute("title"))
-        card.get_by_role("button", name="Show the kernel's log").click()
+        card.get_by_role("button", name="Kernel's log").click()
         expect(panel.dialog).to_contain_text("beside the channels")
         panel.both_looks("panel-log")
         panel.answer("Close")

@@ -151,7 +151,7 @@ describe("LeaseCard", () => {
     const there = lease({ place: { name: "gpu-server", details: { image_digest: "sha256:1" } } });
     render(<LeaseCard lease={there} cost={0} secondsLeft={30} isSoon={false} {...acts} onLog={onLog} />);
     expect(screen.getByText("gpu-server").parentElement?.title).toBe("image_digest: sha256:1");
-    await userEvent.click(screen.getByRole("button", { name: "Show the kernel's log" }));
+    await userEvent.click(screen.getByRole("button", { name: "Kernel's log" }));
     expect(onLog).toHaveBeenCalledWith(there);
   });
 

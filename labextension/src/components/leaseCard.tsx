@@ -38,11 +38,23 @@ export function LeaseCard(props: LeaseCardProps): JSX.Element {
           {stateOf(lease, words)}
         </span>
       </div>
-      {path && (
-        <button type="button" className="ch-Link ch-Path" onClick={() => onOpenNotebook(path)}>
-          {path}
-        </button>
-      )}
+      <div className="ch-Item-head">
+        {path && (
+          <button type="button" className="ch-Link ch-Path" onClick={() => onOpenNotebook(path)}>
+            {path}
+          </button>
+        )}
+        {isRunning && (
+          <button
+            type="button"
+            className="ch-Link"
+            title={trans.__("What the kernel wrote outside its cells")}
+            onClick={() => onLog(lease)}
+          >
+            {trans.__("Kernel's log")}
+          </button>
+        )}
+      </div>
       <TimeLeft {...props} />
       <dl className="ch-Facts">
         <div>
@@ -72,11 +84,6 @@ export function LeaseCard(props: LeaseCardProps): JSX.Element {
         </div>
       )}
       {children}
-      {isRunning && (
-        <button type="button" className="ch-Link" onClick={() => onLog(lease)}>
-          {trans.__("Show the kernel's log")}
-        </button>
-      )}
     </article>
   );
 }
