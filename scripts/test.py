@@ -16,13 +16,13 @@ from nodejs import node_environment  # noqa: E402  (this folder comes first on t
 from tests.support import records  # noqa: E402
 
 COVERAGE = ["--cov", "--cov-append", "--cov-report="]
-# Real servers, kernels and browsers on two shared cores: a test that failed runs once more, alone in its place, and is
-# named in the summary (RERUN) when the second try passed. One that fails twice has failed.
+# Real servers, kernels and browsers on two shared cores: a test that failed runs once more (a browser's up to twice),
+# alone in its place, and is named in the summary (RERUN) when a later try passed. One that fails each time has failed.
 AGAIN = ["--reruns", "1", "-rR"]
 # Browser tests share the machine with a server, its kernels and Chromium: two at once time out on two cores.
 STAGES = {
     "unit, contract, integration, architecture": ["tests", "--ignore=tests/e2e", "-n", "2", "--dist", "loadfile"],
-    "end to end": ["tests/e2e"],
+    "end to end": ["tests/e2e", "--reruns", "2"],
 }
 
 

@@ -105,7 +105,7 @@ class Panel:
         """Where a booking is taken to make it longer."""
         shown = self.calendar.locator(f'[data-booking="{booking_id}"]')
         expect(shown).to_be_visible()
-        shown.scroll_into_view_if_needed()
+        shown.hover()  # which scrolls there, and looks again where the calendar is drawn anew
         box = shown.bounding_box()
         assert box
         return box["x"] + box["width"] / 2, box["y"] + box["height"] - 2
