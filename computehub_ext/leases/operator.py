@@ -334,7 +334,9 @@ class LeaseOperator:
         self._settle_dead(lease, lost, now)
 
     def _settle_dead(self, lease: Lease, look: Look, now: datetime) -> None:
-        ended_at = min(filter(None, [now, look.ended_at, lease.paid_until]))
+        told_at = min(filter(None, [now, look.ended_at, lease.paid_until]))
+        # The moment comes from where the person's own code runs. What our clock saw running is billed whatever it says.
+        ended_at = max(told_at, self._seen_at.get(look.placement_id, told_at))
         if ended_at >= lease.ends_at:
             reason = EndReason.TIME_UP
         else:

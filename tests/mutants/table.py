@@ -624,6 +624,13 @@ MUTANTS: tuple[Mutant, ...] = (
         test="tests/integration/notebook/test_follow.py::test_what_a_cell_says_right_after_a_restart_is_heard",
     ),
     Mutant(
+        name="a place says when its kernel ended, and is billed no longer than that",
+        file="computehub_ext/leases/operator.py",
+        old="        ended_at = max(told_at, self._seen_at.get(look.placement_id, told_at))\n",
+        new="        ended_at = told_at\n",
+        test="tests/unit/test_places_out_of_sight.py::test_a_place_that_backdates_an_end_is_billed_for_what_was_seen",
+    ),
+    Mutant(
         name="who can not be seen is billed on",
         file="computehub_ext/leases/service.py",
         old="        if lease.id in except_for or not lease.renewal_due(now, settings.paid_horizon):\n",

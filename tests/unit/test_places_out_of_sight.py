@@ -154,3 +154,15 @@ def test_of_two_pools_of_one_model_the_one_that_is_well_is_taken(hub: Plane) -> 
     other.place.healthy = False
     hub.tick(seconds=31)
     assert hub.running(kernel_id="k2")["pool"] == "fake T4"
+
+
+def test_a_place_that_backdates_an_end_is_billed_for_what_was_seen(hub: Plane) -> None:
+    lease = hub.running()
+    hub.pass_time(minutes=6)
+    hub.backend.end(lease["placement_id"], Ending.PREEMPTED)
+    placement = hub.place.placements[lease["placement_id"]]
+    placement.look = replace(placement.look, ended_at=hub.clock.now() - timedelta(hours=1))
+    hub.tick(seconds=20)
+    closed = hub.again(lease)
+    assert closed["state"] == "closed"
+    assert closed["cost_microcredits"] == rated(CREDIT, timedelta(minutes=6))
