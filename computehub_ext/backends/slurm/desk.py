@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -125,7 +126,7 @@ class Desk:
         if end.get("cluster") and not held.stop_asked:
             # The cluster ended it, and only the cluster knows why: the watch asks. The kernel is gone all the same.
             held.state = ENDED_BY_CLUSTER
-            record.exit_code, record.ended_at = end.get("exit_code"), float(end["at"])
+            record.exit_code, record.ended_at = _code(end), _moment(end, record)
             self._link.send(peer, {"t": "done"})
             self.on_cluster_end()
             return
@@ -135,7 +136,7 @@ class Desk:
         if reason is Ending.EXITED and not end.get("listened"):
             reason = Ending.START_FAILED
         record.message = str(end.get("message", "")) or ENDINGS[reason]
-        record.exit_code, record.ended_at, record.reason = end.get("exit_code"), float(end["at"]), reason.value
+        record.exit_code, record.ended_at, record.reason = _code(end), _moment(end, record), reason.value
         self._close(held, peer)
 
     def _close(self, held: Held, peer: bytes) -> None:
@@ -145,6 +146,17 @@ class Desk:
         empty_secrets(record)
         self._records.save(record)
         self._link.send(peer, {"t": "done"})
+
+
+def _moment(end: dict[str, Any], record: Any) -> float:
+    """When the job says that it ended: never a moment that can't be, since the job is the person's own."""
+    at, now = float(end["at"]), time.time()
+    return min(max(at, record.created_at), now) if math.isfinite(at) else now
+
+
+def _code(end: dict[str, Any]) -> int | None:
+    code = end.get("exit_code")
+    return code if isinstance(code, int) else None
 
 
 def empty_secrets(record: Any) -> None:
