@@ -66,7 +66,7 @@ def main() -> int:
             print("  " + figure.row(), flush=True)
         print(f"  took {time.monotonic() - started:.0f} s", flush=True)
     if not chosen.keep and figures:
-        figures = merged(figures)
+        figures = merged(figures) if chosen.names or failed else figures
         save(figures)
         write_into(README, table(figures, facts()))
     for line in failed:
@@ -78,13 +78,16 @@ def main() -> int:
 
 
 def merged(new: list[Figure]) -> list[Figure]:
-    """The new figures, in the place of older ones of the same name and size."""
+    """The new figures, in the place of older ones of the same name, whose number and size may have been others."""
     import json
 
-    old = [Figure.of(row) for row in json.loads(RESULTS.read_text())] if RESULTS.is_file() else []
-    fresh = {(figure.name, figure.size): figure for figure in new}
-    kept = [fresh.pop((figure.name, figure.size), figure) for figure in old]
-    return kept + list(fresh.values())
+    kept = [Figure.of(row) for row in json.loads(RESULTS.read_text())] if RESULTS.is_file() else []
+    for name in dict.fromkeys(figure.name for figure in new):
+        there = [position for position, figure in enumerate(kept) if figure.name == name]
+        at = there[0] if there else len(kept)
+        kept = [figure for figure in kept if figure.name != name]
+        kept[at:at] = [figure for figure in new if figure.name == name]
+    return kept
 
 
 if __name__ == "__main__":
