@@ -1,8 +1,8 @@
 """A cell's round trip on a leased kernel, beside one on a plain kernel through a server without the extension.
 
 Jupyter's websocket leaves Nagle's algorithm on, so that the small messages of an answer wait up to 40 ms for delayed
-acknowledgements; ours turns it off. So that this does not hide what a leased kernel costs, a plain server with it turned
-off is measured in the same turns.
+acknowledgements; ours turns it off. So that this does not hide what a leased kernel costs, a plain server with it
+turned off is measured in the same turns.
 """
 
 from __future__ import annotations
