@@ -28,7 +28,7 @@ export function Field(props: {
           {hint}
         </div>
       )}
-      {error && <FieldError id={`${id}-error`} error={error} />}
+      <FieldError id={`${id}-error`} message={error} />
     </div>
   );
 }
@@ -47,15 +47,16 @@ export function FieldGroup(props: {
       <legend>{legend}</legend>
       <div className="ch-FieldGroup-inputs">{children}</div>
       {hint && <div className="ch-Field-hint">{hint}</div>}
-      {error && <FieldError id={`${id}-error`} error={error} />}
+      <FieldError id={`${id}-error`} message={error} />
     </fieldset>
   );
 }
 
-function FieldError({ id, error }: { id: string; error: string }): JSX.Element {
-  return (
+/** What is wrong with an input, below it; read out when it comes. */
+export function FieldError({ id, message }: { id: string; message: string | null | undefined }): JSX.Element | null {
+  return message ? (
     <div id={id} className="ch-Field-error" role="alert">
-      {error}
+      {message}
     </div>
-  );
+  ) : null;
 }

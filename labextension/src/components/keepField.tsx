@@ -1,7 +1,7 @@
 import { useId } from "react";
 
 import type { MoveDraft } from "../models/moveDraft";
-import { FieldError } from "./moveForm";
+import { FieldError } from "./field";
 import { useWords } from "./words";
 
 /** Which variables come along. */

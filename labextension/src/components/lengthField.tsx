@@ -1,7 +1,7 @@
 import { HTMLSelect } from "@jupyterlab/ui-components";
 import { useId, useState } from "react";
 
-import { FieldError } from "./moveForm";
+import { FieldError } from "./field";
 import { useWords } from "./words";
 
 const USUAL_SECONDS = [900, 1800, 3600, 7200, 14_400, 28_800, 86_400];

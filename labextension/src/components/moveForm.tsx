@@ -4,6 +4,7 @@ import { useId } from "react";
 import type { Offer, Person } from "../api/types";
 import type { MoveDraft } from "../models/moveDraft";
 import { modelsOf } from "../models/moveDraft";
+import { FieldError } from "./field";
 import { KeepField } from "./keepField";
 import { LengthField } from "./lengthField";
 import { SimulatedBadge, Skeleton } from "./parts";
@@ -66,15 +67,6 @@ export function MoveForm({ draft, onChange, offers, me, names, error }: MoveForm
       </details>
     </div>
   );
-}
-
-/** A message below an input, read out when it comes. */
-export function FieldError({ id, message }: { id: string; message: string | null }): JSX.Element | null {
-  return message ? (
-    <p id={id} className="ch-MoveError" role="alert">
-      {message}
-    </p>
-  ) : null;
 }
 
 function ModelField(
