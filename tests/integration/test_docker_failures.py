@@ -284,7 +284,7 @@ def test_a_deep_state_folder_gets_its_sockets_elsewhere(place: Place) -> None:
         assert kernel.run("print(1)") == "1\n"
     backend.stop(request.placement_id, 0)
     backend.close()
-    assert not backend.folders.sockets.exists()  # and nothing stays outside the place's own folder
+    assert not backend.folders.disks[-1].exists()  # and nothing stays outside the place's own folder
 
 
 def test_a_folder_for_sockets_may_be_chosen(place: Place) -> None:

@@ -646,7 +646,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="a link in a kernel's folder is followed with the control plane's rights",
-        file="computehub_ext/backends/docker/folders.py",
+        file="computehub_ext/backends/docker/shared.py",
         old="os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)",
         new="os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)",
         test="tests/integration/test_docker_inside.py::test_links_in_the_kernels_folder_lead_nowhere",

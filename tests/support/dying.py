@@ -13,18 +13,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from computehub_ext.backends.docker import DockerBackend, adoption, engine, folders, records
+from computehub_ext.backends.docker import DockerBackend, adoption, engine, records, shared
 from computehub_ext.testing.kernels import wait_for
 
 STEPS: dict[str, tuple[Any, str]] = {
-    "fill": (folders.Folder, "give"),
+    "fill": (shared.SharedFolder, "give"),
     "create": (engine.Engine, "create"),
     "start": (engine.Engine, "start"),
     "record": (records.Records, "write"),
     "rename": (engine.Engine, "rename"),
     "adopt": (adoption, "adopt"),
     "remove": (engine.Engine, "remove"),
-    "clear": (folders.Folder, "remove"),
+    "clear": (shared.SharedFolder, "remove"),
 }
 
 

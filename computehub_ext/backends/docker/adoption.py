@@ -19,6 +19,7 @@ from . import recipe
 from .containers import Containers
 from .engine import Container, Gone, NameTaken
 from .folders import Folder
+from .shared import SharedFolder
 from .warm import WarmContainers
 
 _SECONDS_MAX = 5.0
@@ -63,6 +64,7 @@ class Takeover:
 
     def finish(self, container: Container, folder: Folder, request: StartRequest, wanted: recipe.Wanted) -> None:
         """See to it that a standby that has the placement's name is its kernel: who renamed it may have been killed."""
+        assert isinstance(folder, SharedFolder), "there are no standbys elsewhere"
         if (folder.connection() or {}).get("key") == request.session_key.decode("ascii"):
             return
         try:
@@ -81,7 +83,7 @@ class Takeover:
         return recipe.kernel_environment(settings, image, wanted, request, folder, owner)
 
 
-def adopt(folder: Folder, environment: Mapping[str, str], cwd: str, session_key: bytes) -> None:
+def adopt(folder: SharedFolder, environment: Mapping[str, str], cwd: str, session_key: bytes) -> None:
     """Give the standby its environment, folder and signing key; it has them when this returns.
 
     Raises

@@ -31,7 +31,6 @@ from .warm import WarmContainers
 
 log = logging.getLogger(__name__)
 
-_POLL_SECONDS = 0.003
 _INSPECT_SECONDS = 0.1
 _OVERDUE_SECONDS = 6.0
 """A supervisor ends what is unpaid within two; one that does not was tampered with."""
@@ -137,7 +136,7 @@ class DockerBackend(Backend):
                 self.stop(request.placement_id, 0)
                 limit = self.settings.start_seconds_max
                 raise SkipPlace(f"The kernel did not listen within {limit:.0f} seconds.")
-            time.sleep(_POLL_SECONDS)
+            time.sleep(folder.poll_seconds)
         return Placed(
             placement_id=request.placement_id,
             connection_info={
@@ -150,7 +149,7 @@ class DockerBackend(Backend):
             warm=container.labels.get(recipe.PLACEMENT_LABEL) != request.placement_id,
             pid=None,
             python_version=folder.python_version(),
-            meeting_dir=str(folder.path),
+            meeting_dir=folder.inside,
             details={
                 "image": self.settings.image,
                 "image_digest": self.containers.image(container.image_id).digest,
@@ -242,7 +241,7 @@ class DockerBackend(Backend):
         if container is not None:
             self.engine.remove(container.id)
         if record.folder:
-            self.folders.of(record.folder).remove()
+            self.folders.of(record.folder, self.containers.name_of(placement_id)).remove()
         return self._records.write(placement_id, replace(record, is_gone=True))
 
     def list_placements(self) -> list[Look]:
@@ -282,8 +281,7 @@ class DockerBackend(Backend):
     # Acting
 
     def interrupt(self, placement_id: str) -> None:
-        # Where nobody listens to the bell yet, nothing runs that could be interrupted.
-        self._running(placement_id).ring(b"I")
+        self._running(placement_id).interrupt()
 
     def renew(self, placement_id: str, paid_until: datetime) -> None:
         with _translated():
@@ -330,7 +328,7 @@ class DockerBackend(Backend):
                 if found is None or not found.is_alive:
                     return
                 look_again_at = time.monotonic() + _INSPECT_SECONDS
-            time.sleep(_POLL_SECONDS)
+            time.sleep(folder.poll_seconds)
 
     # The rest
 
@@ -340,7 +338,7 @@ class DockerBackend(Backend):
                 recipe.user_of(self.settings, "")
             self.engine.ping()
             self.containers.image()
-            free = min(shutil.disk_usage(path).free for path in (self._state_dir, self.folders.sockets))
+            free = min(shutil.disk_usage(path).free for path in (self._state_dir, *self.folders.disks))
         except (BackendError, OSError) as problem:
             return Health(False, problem.message if isinstance(problem, BackendError) else str(problem))
         if free < _DISK_BYTES_MIN:
@@ -366,7 +364,7 @@ class DockerBackend(Backend):
         if look.state is LookState.ENDED or (record is not None and record.reason is not None):
             raise self._refusal(look)
         if record is not None:
-            return self.folders.of(record.folder)
+            return self.folders.of(record.folder, self.containers.name_of(placement_id))
         container = self.engine.inspect(self.containers.name_of(placement_id))
         if container is None:
             raise NotFound("There is no such placement here.", placement_id=placement_id)

@@ -15,6 +15,7 @@ from . import recipe
 from .engine import Container, Engine, Gone, Image
 from .folders import Folder, Folders
 from .settings import DockerSettings
+from .shared import SharedFolders
 
 _IMAGE_KEPT_SECONDS = 5.0
 
@@ -35,7 +36,7 @@ class Containers:
         self.settings = settings
         self.owner = _own_id(state_dir / "backend_id")
         self.engine = Engine(settings.engine_url, settings.engine_seconds_max)
-        self.folders = Folders(state_dir, settings.sockets_folder, self.owner[:8])
+        self.folders: Folders = SharedFolders(state_dir, settings.sockets_folder, self.owner[:8])
         self._prefix = f"computehub-{self.owner[:8]}"
         self._images: dict[str, tuple[float, Image]] = {}
 
@@ -95,7 +96,7 @@ class Containers:
         return name.removeprefix(f"{self._prefix}-") if name.startswith(f"{self._prefix}-") else None
 
     def folder_of(self, container: Container) -> Folder:
-        return self.folders.of(container.labels[recipe.FOLDER_LABEL])
+        return self.folders.of(container.labels[recipe.FOLDER_LABEL], container.id)
 
     def image(self, name: str = "") -> Image:
         """Return an image, by default the settings', as the engine had it a moment ago."""

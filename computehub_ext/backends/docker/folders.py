@@ -1,7 +1,8 @@
-"""The two folders of a container: one that is the kernel's own, for its sockets, and one that it can only read.
+"""The two folders of a container, whichever way this side has to them: one is the kernel's own, one it can only read.
 
-    SOCKETS/<key>/          mode 0700, the kernel user's: connection.json, k-1 ... k-5 (its sockets), log, end.json
-    STATE/control/<key>/    mounted read-only at /run/computehub: paid_until, stop, bell and the programs
+The kernel's own has connection.json, log, end.json and, where messages go over sockets in it, those. The other, its
+control folder, has paid_until, stop and the programs; a container finds it at /run/computehub. ``shared.py`` is for an
+engine on this machine, where both have the same path on both sides; ``volumes.py`` for one on another.
 
 Whatever is read from the first was written by somebody whom this process must not trust with its own rights: no link is
 followed, nothing but a plain file is read, and never more than it should have.
@@ -10,17 +11,12 @@ followed, nothing but a plain file is read, and never more than it should have.
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
-import hashlib
 import json
 import os
 import secrets
-import shutil
-import stat
-import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,158 +26,179 @@ from computehub_ext.core.errors import SkipPlace
 CONTROL = "/run/computehub"
 """Where a container finds its control folder."""
 PROGRAMS = ("first.py", "supervisor.py", "standby.py")
+PORTS = ("shell_port", "iopub_port", "stdin_port", "control_port", "hb_port")
+JSON_BYTES_MAX = 64 * 1024
+LOG_TAIL_BYTES = 8000
 _KERNEL_WING = Path(__file__).resolve().parents[2] / "kernel"  # programs that we send, not modules that we import
-_PORTS = ("shell_port", "iopub_port", "stdin_port", "control_port", "hb_port")
-_JSON_BYTES_MAX = 64 * 1024
-_LOG_TAIL_BYTES = 8000
-_SOCKETS_BYTES_MAX = 64
-"""A socket's path has 107 bytes; that leaves 43 for its name."""
 
 
-@dataclass(frozen=True)
-class Folder:
-    """One container's two folders."""
+class Folder(ABC):
+    """One container's two folders.
+
+    Attributes
+    ----------
+    key:
+        What this side knows it by.
+    control:
+        What of it this side keeps: whoever can lock it knows that nobody makes its container just now.
+    poll_seconds:
+        How often it is looked at while something is waited for.
+    """
 
     key: str
-    path: Path
     control: Path
+    poll_seconds = 0.003
+
+    @property
+    @abstractmethod
+    def inside(self) -> str:
+        """The kernel's own folder, as the container knows it."""
+
+    @abstractmethod
+    def mounts(self) -> list[dict[str, Any]]:
+        """Return both as mounts of a container, in the words of the engine."""
 
     # What the kernel's side wrote
 
+    @abstractmethod
+    def read(self, name: str) -> dict[str, Any] | None:
+        """Return what a file of the kernel's own folder holds; None if it is no object of JSON."""
+
+    @abstractmethod
+    def python_version(self) -> str: ...
+
+    @abstractmethod
+    def log_tail(self) -> str: ...
+
     def connection(self) -> dict[str, Any] | None:
         """Return the connection file's contents once the kernel listens."""
-        info = _json(self.path / "connection.json")
-        return info if info is not None and all(_is_port(info.get(port)) for port in _PORTS) else None
+        info = self.read("connection.json")
+        return info if info is not None and all(_is_port(info.get(port)) for port in PORTS) else None
 
     def ports(self) -> dict[str, int] | None:
         info = self.connection()
-        return None if info is None else {port: info[port] for port in _PORTS}
-
-    def python_version(self) -> str:
-        return _text(self.path / "python_version", 64) or ""
+        return None if info is None else {port: info[port] for port in PORTS}
 
     def end(self) -> dict[str, Any] | None:
-        return _json(self.path / "end.json")
-
-    def log_tail(self) -> str:
-        return (_text(self.path / "log", _LOG_TAIL_BYTES, from_end=True) or "").strip()
+        return self.read("end.json")
 
     # What we write
 
+    @abstractmethod
     def give(self, name: str, contents: Mapping[str, Any] | str, owner: tuple[int, int]) -> None:
         """Put a file into the kernel's own folder; only before anybody's code runs there."""
-        text = contents if isinstance(contents, str) else json.dumps(contents)
-        descriptor = os.open(
-            self.path / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
-        )
-        with open(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            _chown(file.fileno(), owner)
 
-    def pay(self, paid_until: datetime) -> None:
-        _write(self.control / "paid_until", repr(paid_until.astimezone(UTC).timestamp()))
+    @abstractmethod
+    def pay(self, paid_until: datetime) -> None: ...
 
-    def paid_until(self) -> float:
-        try:
-            return float(_text(self.control / "paid_until", 64) or 0)
-        except ValueError:
-            return 0.0
+    @abstractmethod
+    def paid_until(self) -> float: ...
 
-    def ask_to_end(self, grace_seconds: float) -> None:
-        _write(self.control / "stop", repr(float(grace_seconds)))
-        self.ring(b"S")
+    @abstractmethod
+    def ask_to_end(self, grace_seconds: float) -> None: ...
 
-    def ring(self, what: bytes) -> bool:
-        """Wake the supervisor; False if it has not begun to listen, or has ended."""
-        try:
-            bell = os.open(self.control / "bell", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError as problem:
-            if problem.errno in (errno.ENXIO, errno.ENOENT):
-                return False
-            raise
-        try:
-            os.write(bell, what)
-        except BlockingIOError:
-            pass  # a pipe full of it: it was rung often enough
-        finally:
-            os.close(bell)
-        return True
+    @abstractmethod
+    def interrupt(self) -> None:
+        """Interrupt the kernel. Where its supervisor does not listen yet, nothing runs that could be interrupted."""
 
-    def remove(self) -> None:
-        for path in (self.path, self.control):
-            shutil.rmtree(path, ignore_errors=True)
+    @abstractmethod
+    def remove(self) -> None: ...
 
 
-class Folders:
-    """All of one backend's folders, below ``state_dir`` and a folder for sockets."""
+class Folders(ABC):
+    """All of one backend's folders.
 
-    def __init__(self, state_dir: Path, sockets_folder: str, owner: str) -> None:
-        self.sockets = _sockets_folder(state_dir, sockets_folder, owner)
-        _make_private(self.sockets)
-        self._control = state_dir / "control"
-        self._control.mkdir(mode=0o700, exist_ok=True)
-        self._programs = _copy_programs(state_dir / "programs")
+    Parameters
+    ----------
+    control:
+        Where this side keeps its part of each.
+    """
 
-    def of(self, key: str) -> Folder:
-        if not key.isalnum():
-            raise ValueError(f"{key!r} is no folder of ours")
-        return Folder(key, self.sockets / key, self._control / key)
+    def __init__(self, control: Path) -> None:
+        self._control = control
+        control.mkdir(mode=0o700, exist_ok=True)
+
+    @property
+    def disks(self) -> tuple[Path, ...]:
+        """What must not be full."""
+        return (self._control,)
+
+    @abstractmethod
+    def of(self, key: str, container: str) -> Folder:
+        """Return the folder that has this key; ``container`` is the name or the id of the container that has it."""
+
+    @abstractmethod
+    def _furnish(self, folder: Any, owner: tuple[int, int], shared: bool) -> None:
+        """Make what a new container is to find, but for what it is given."""
 
     @contextlib.contextmanager
     def made(self, owner: tuple[int, int], *, shared: bool, paid_until: datetime) -> Iterator[Folder]:
         """Make both, and keep ``sweep`` away from them until the body has made their container, or failed to."""
         with _translated():
-            folder = self.of(secrets.token_hex(4))
+            folder = self.of(secrets.token_hex(4), "")
             folder.control.mkdir(mode=0o755)
             os.chmod(folder.control, 0o755)  # whatever the umask is: the kernel's user reads it
-            with _lock(folder) as descriptor:
-                assert descriptor is not None, "nobody else knows this folder yet"
+            with _lock(folder) as is_ours:
+                assert is_ours, "nobody else knows this folder yet"
                 try:
                     folder.pay(paid_until)
-                    os.mkfifo(folder.control / "bell")
-                    os.chmod(folder.control / "bell", 0o644)
-                    for program in PROGRAMS:
-                        os.link(self._programs / program, folder.control / program)
-                    _make_private(self.sockets)  # again, since one that was empty is removed when a backend closes
-                    folder.path.mkdir(mode=0o700)
-                    _chown(folder.path, owner)
-                    if shared:
-                        os.chmod(folder.path, 0o770)
+                    self._furnish(folder, owner, shared)
                 except BaseException:
                     folder.remove()
                     raise
                 yield folder
 
     def keys(self) -> set[str]:
-        found = {path.name for path in self._control.iterdir()}
-        with contextlib.suppress(OSError):
-            found |= {path.name for path in self.sockets.iterdir()}
-        return {key for key in found if key.isalnum()}
+        return {path.name for path in self._control.iterdir() if path.name.isalnum()}
 
     @contextlib.contextmanager
     def unowned(self, key: str) -> Iterator[Folder | None]:
         """Give the folder if nobody is making a container for it just now, which nobody can while the body runs."""
-        folder = self.of(key)
+        folder = self.of(key, "")
         folder.control.mkdir(mode=0o755, exist_ok=True)
-        with _lock(folder) as descriptor:
-            yield None if descriptor is None else folder
+        with _lock(folder) as is_ours:
+            yield folder if is_ours else None
 
-    def discard(self) -> None:
+    def discard(self) -> None:  # noqa: B027 - most have nothing there
         """Remove what is empty, so that a place that is given up leaves nothing outside its own folder."""
-        with contextlib.suppress(OSError):
-            self.sockets.rmdir()
+
+
+def program(name: str) -> bytes:
+    """Return one of ``PROGRAMS``, as it is sent in."""
+    return (_KERNEL_WING / name).read_bytes()
+
+
+def checked(key: str) -> str:
+    """Return a key that can be a file's name and nothing else."""
+    if not key.isalnum():
+        raise ValueError(f"{key!r} is no folder of ours")
+    return key
+
+
+def as_object(text: str | None) -> dict[str, Any] | None:
+    """Return what a text of JSON holds, if that is an object."""
+    try:
+        found = json.loads(text or "")
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def seconds(moment: datetime) -> str:
+    """Return a moment as a supervisor reads it."""
+    return repr(moment.astimezone(UTC).timestamp())
 
 
 @contextlib.contextmanager
-def _lock(folder: Folder) -> Iterator[int | None]:
+def _lock(folder: Folder) -> Iterator[bool]:
     # The system lets go of it when its holder dies, which is how a successor knows that nobody goes on with a start.
     descriptor = os.open(folder.control / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        yield None
+        yield False
     else:
-        yield descriptor
+        yield True
     finally:
         os.close(descriptor)
 
@@ -192,81 +209,6 @@ def _translated() -> Iterator[None]:
         yield
     except OSError as problem:
         raise SkipPlace(f"The folder for kernels can't be written to: {problem.strerror}.") from problem
-
-
-def _sockets_folder(state_dir: Path, chosen: str, owner: str) -> Path:
-    """Return where sockets lie. A successor has to choose the same, so that nothing is asked that may change."""
-    if chosen:
-        return Path(chosen) / owner
-    uid = os.geteuid()
-    if uid == 0:
-        return Path(f"/run/computehub-{uid}") / owner  # entered by the accounts of others, who can't enter state_dir
-    if len(os.fsencode(state_dir / "sockets" / "12345678")) <= _SOCKETS_BYTES_MAX:
-        return state_dir / "sockets"
-    return Path(os.environ.get("XDG_RUNTIME_DIR") or "/tmp") / f"computehub-{uid}" / owner
-
-
-def _make_private(folder: Path) -> None:
-    """Make it, entered by all, listed and changed by us alone: each kernel's own folder in it is private."""
-    for path in (folder.parent, folder):
-        path.mkdir(mode=0o711, parents=True, exist_ok=True)
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
-        raise PermissionError(errno.EACCES, f"{folder} belongs to somebody else")
-    os.chmod(folder, 0o711)
-
-
-def _copy_programs(folder: Path) -> Path:
-    """Keep a copy that no upgrade changes under a running container's feet, named by what is in it."""
-    texts = [(_KERNEL_WING / program).read_bytes() for program in PROGRAMS]
-    place = folder / hashlib.sha256(b"\0".join(texts)).hexdigest()[:16]
-    if not place.is_dir():
-        new = folder / f".{secrets.token_hex(4)}"
-        new.mkdir(mode=0o755, parents=True)
-        for program, text in zip(PROGRAMS, texts, strict=True):
-            (new / program).write_bytes(text)
-            os.chmod(new / program, 0o644)
-        try:
-            os.rename(new, place)
-        except OSError:  # another was first
-            shutil.rmtree(new)
-    return place
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{time.monotonic_ns()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-    with open(descriptor, "w", encoding="ascii") as file:
-        os.fchmod(descriptor, 0o644)
-        file.write(text)
-    os.replace(temporary, path)
-
-
-def _chown(what: int | Path, owner: tuple[int, int]) -> None:
-    if owner != (os.geteuid(), os.getegid()):
-        os.chown(what, *owner)
-
-
-def _text(path: Path, bytes_max: int, *, from_end: bool = False) -> str | None:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return None
-    with open(descriptor, "rb", buffering=0) as file:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            return None
-        if from_end:
-            file.seek(max(0, found.st_size - bytes_max))
-        return (file.read(bytes_max) or b"").decode(errors="replace")
-
-
-def _json(path: Path) -> dict[str, Any] | None:
-    try:
-        found = json.loads(_text(path, _JSON_BYTES_MAX) or "")
-    except (ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None
 
 
 def _is_port(value: object) -> bool:

@@ -123,7 +123,7 @@ def kernel_environment(
     return {
         **environment,
         **label(request.placement_id, owner),
-        "COMPUTEHUB_SOCKET": str(folder.path / SOCKET),
+        "COMPUTEHUB_SOCKET": posixpath.join(folder.inside, SOCKET),
     }
 
 
@@ -140,7 +140,7 @@ def fill(
     standby: str = "",
 ) -> None:
     """Put into the folder what supervisor and kernel read at their start. ``standby`` is its secret, if it is one."""
-    file = str(folder.path / "connection.json")
+    file = posixpath.join(folder.inside, "connection.json")
     ports = dict.fromkeys(("shell_port", "iopub_port", "stdin_port", "control_port", "hb_port"), 0)
     info = {"transport": "ipc", "ip": sockets_of(folder), **ports, "key": key, "signature_scheme": "hmac-sha256"}
     folder.give("connection.json", info, wanted.user)
@@ -155,18 +155,20 @@ def fill(
 
 
 def sockets_of(folder: Folder) -> str:
-    return str(folder.path / "k")
+    return posixpath.join(folder.inside, "k")
 
 
 def container_of(
     settings: DockerSettings, image: Image, wanted: Wanted, folder: Folder, owner: str, placement: str
 ) -> dict[str, Any]:
     """Return the container as the engine's API wants it. No secret is in it: who may list containers reads all."""
-    folders = [Mount(str(folder.path)), Mount(str(folder.control), CONTROL, read_only=True), *wanted.mounts]
     host: dict[str, Any] = {
         "Mounts": [
-            {"Type": "bind", "Source": mount.source, "Target": mount.inside, "ReadOnly": mount.read_only}
-            for mount in folders
+            *folder.mounts(),
+            *(
+                {"Type": "bind", "Source": mount.source, "Target": mount.inside, "ReadOnly": mount.read_only}
+                for mount in wanted.mounts
+            ),
         ],
         "NetworkMode": settings.network,
         "ReadonlyRootfs": True,
@@ -193,7 +195,7 @@ def container_of(
     variables = {**label(placement, owner), "NVIDIA_VISIBLE_DEVICES": _visible(wanted)}
     return {
         "Image": image.id,
-        "Entrypoint": [settings.python, "-I", "-S", f"{CONTROL}/first.py", str(folder.path), CONTROL],
+        "Entrypoint": [settings.python, "-I", "-S", f"{CONTROL}/first.py", folder.inside, CONTROL],
         "Cmd": [],
         "User": f"{wanted.user[0]}:{wanted.user[1]}",
         "WorkingDir": "/",

@@ -19,6 +19,7 @@ from . import recipe
 from .containers import Containers
 from .engine import Container, NameTaken
 from .folders import Folder
+from .shared import SharedFolder
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ _FAILURE_WAIT_SECONDS_MAX = 60.0
 @dataclass
 class Standby:
     container: Container
-    folder: Folder
+    folder: SharedFolder
     wanted: recipe.Wanted
     environment: dict[str, str]
     started_at: float
@@ -223,6 +224,7 @@ class WarmContainers:
             container, folder = containers.make(name, label, image, wanted, fill, self._paid_until())
         except NameTaken as problem:
             raise AssertionError("the name is random") from problem
+        assert isinstance(folder, SharedFolder)
         return Standby(container, folder, wanted, environment, time.monotonic())
 
     def _drop(self, standby: Standby, why: str, *, failed: bool) -> None:

@@ -1,0 +1,206 @@
+"""Folders on an engine's own machine, which is this one.
+
+SOCKETS/<key>/          mode 0700, the kernel user's: connection.json, k-1 ... k-5 (its sockets), log, end.json
+STATE/control/<key>/    mounted read-only at /run/computehub: paid_until, stop, bell and the programs
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import stat
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from .folders import CONTROL, JSON_BYTES_MAX, LOG_TAIL_BYTES, PROGRAMS, Folder, Folders, as_object, checked, program
+from .folders import seconds as in_seconds
+
+_SOCKETS_BYTES_MAX = 64
+"""A socket's path has 107 bytes; that leaves 43 for its name."""
+
+
+@dataclass(frozen=True)
+class SharedFolder(Folder):
+    """One container's two folders. The kernel's own has the same path on both sides."""
+
+    key: str
+    path: Path
+    control: Path
+
+    @property
+    def inside(self) -> str:
+        return str(self.path)
+
+    def mounts(self) -> list[dict[str, Any]]:
+        return [
+            {"Type": "bind", "Source": str(self.path), "Target": str(self.path), "ReadOnly": False},
+            {"Type": "bind", "Source": str(self.control), "Target": CONTROL, "ReadOnly": True},
+        ]
+
+    def read(self, name: str) -> dict[str, Any] | None:
+        return as_object(_text(self.path / name, JSON_BYTES_MAX))
+
+    def python_version(self) -> str:
+        return _text(self.path / "python_version", 64) or ""
+
+    def log_tail(self) -> str:
+        return (_text(self.path / "log", LOG_TAIL_BYTES, from_end=True) or "").strip()
+
+    def give(self, name: str, contents: Mapping[str, Any] | str, owner: tuple[int, int]) -> None:
+        text = contents if isinstance(contents, str) else json.dumps(contents)
+        descriptor = os.open(
+            self.path / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+        )
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            _chown(file.fileno(), owner)
+
+    def pay(self, paid_until: datetime) -> None:
+        _write(self.control / "paid_until", in_seconds(paid_until))
+
+    def paid_until(self) -> float:
+        try:
+            return float(_text(self.control / "paid_until", 64) or 0)
+        except ValueError:
+            return 0.0
+
+    def ask_to_end(self, grace_seconds: float) -> None:
+        _write(self.control / "stop", repr(float(grace_seconds)))
+        self.ring(b"S")
+
+    def interrupt(self) -> None:
+        self.ring(b"I")
+
+    def ring(self, what: bytes) -> bool:
+        """Wake the supervisor; False if it has not begun to listen, or has ended."""
+        try:
+            bell = os.open(self.control / "bell", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as problem:
+            if problem.errno in (errno.ENXIO, errno.ENOENT):
+                return False
+            raise
+        try:
+            os.write(bell, what)
+        except BlockingIOError:
+            pass  # a pipe full of it: it was rung often enough
+        finally:
+            os.close(bell)
+        return True
+
+    def remove(self) -> None:
+        for path in (self.path, self.control):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+class SharedFolders(Folders):
+    """All of one backend's folders, below ``state_dir`` and a folder for sockets."""
+
+    def __init__(self, state_dir: Path, sockets_folder: str, owner: str) -> None:
+        self.sockets = _sockets_folder(state_dir, sockets_folder, owner)
+        _make_private(self.sockets)
+        super().__init__(state_dir / "control")
+        self._programs = _copy_programs(state_dir / "programs")
+
+    @property
+    def disks(self) -> tuple[Path, ...]:
+        return (self._control, self.sockets)
+
+    def of(self, key: str, container: str = "") -> SharedFolder:
+        return SharedFolder(checked(key), self.sockets / key, self._control / key)
+
+    def _furnish(self, folder: SharedFolder, owner: tuple[int, int], shared: bool) -> None:
+        os.mkfifo(folder.control / "bell")
+        os.chmod(folder.control / "bell", 0o644)
+        for name in PROGRAMS:
+            os.link(self._programs / name, folder.control / name)
+        _make_private(self.sockets)  # again, since one that was empty is removed when a backend closes
+        folder.path.mkdir(mode=0o700)
+        _chown(folder.path, owner)
+        if shared:
+            os.chmod(folder.path, 0o770)
+
+    def keys(self) -> set[str]:
+        found = super().keys()
+        with contextlib.suppress(OSError):
+            found |= {path.name for path in self.sockets.iterdir() if path.name.isalnum()}
+        return found
+
+    def discard(self) -> None:
+        with contextlib.suppress(OSError):
+            self.sockets.rmdir()
+
+
+def _sockets_folder(state_dir: Path, chosen: str, owner: str) -> Path:
+    """Return where sockets lie. A successor has to choose the same, so that nothing is asked that may change."""
+    if chosen:
+        return Path(chosen) / owner
+    uid = os.geteuid()
+    if uid == 0:
+        return Path(f"/run/computehub-{uid}") / owner  # entered by the accounts of others, who can't enter state_dir
+    if len(os.fsencode(state_dir / "sockets" / "12345678")) <= _SOCKETS_BYTES_MAX:
+        return state_dir / "sockets"
+    return Path(os.environ.get("XDG_RUNTIME_DIR") or "/tmp") / f"computehub-{uid}" / owner
+
+
+def _make_private(folder: Path) -> None:
+    """Make it, entered by all, listed and changed by us alone: each kernel's own folder in it is private."""
+    for path in (folder.parent, folder):
+        path.mkdir(mode=0o711, parents=True, exist_ok=True)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+        raise PermissionError(errno.EACCES, f"{folder} belongs to somebody else")
+    os.chmod(folder, 0o711)
+
+
+def _copy_programs(folder: Path) -> Path:
+    """Keep a copy that no upgrade changes under a running container's feet, named by what is in it."""
+    texts = [program(name) for name in PROGRAMS]
+    place = folder / hashlib.sha256(b"\0".join(texts)).hexdigest()[:16]
+    if not place.is_dir():
+        new = folder / f".{secrets.token_hex(4)}"
+        new.mkdir(mode=0o755, parents=True)
+        for name, text in zip(PROGRAMS, texts, strict=True):
+            (new / name).write_bytes(text)
+            os.chmod(new / name, 0o644)
+        try:
+            os.rename(new, place)
+        except OSError:  # another was first
+            shutil.rmtree(new)
+    return place
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{time.monotonic_ns()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    with open(descriptor, "w", encoding="ascii") as file:
+        os.fchmod(descriptor, 0o644)
+        file.write(text)
+    os.replace(temporary, path)
+
+
+def _chown(what: int | Path, owner: tuple[int, int]) -> None:
+    if owner != (os.geteuid(), os.getegid()):
+        os.chown(what, *owner)
+
+
+def _text(path: Path, bytes_max: int, *, from_end: bool = False) -> str | None:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    with open(descriptor, "rb", buffering=0) as file:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            return None
+        if from_end:
+            file.seek(max(0, found.st_size - bytes_max))
+        return (file.read(bytes_max) or b"").decode(errors="replace")
