@@ -20,6 +20,7 @@ import json
 import logging
 import os
 import platform
+import site
 import socket
 import struct
 import sys
@@ -34,6 +35,7 @@ if sys.path and sys.path[0] == os.path.dirname(os.path.abspath(__file__)):
 import zmq  # noqa: E402
 from ipykernel.heartbeat import Heartbeat  # noqa: E402
 from ipykernel.kernelapp import IPKernelApp  # noqa: E402
+from IPython.paths import get_ipython_dir  # noqa: E402
 from tornado.ioloop import IOLoop  # noqa: E402
 
 MESSAGE_BYTES_MAX = 1024 * 1024
@@ -115,6 +117,8 @@ class LeasedKernelApp(IPKernelApp):
     def adopt(self, request: dict[str, Any]) -> None:
         """Become the kernel of a placement. Runs in the main thread, which has run nobody's code yet."""
         environment = request["environment"]
+        for folder in request.get("folders", ()):
+            see(folder)
         os.chdir(request["cwd"])
         # What ipykernel and its libraries have set themselves stays where the placement says nothing of it.
         own = {name: value for name, value in os.environ.items() if ENVIRONMENT_AT_START.get(name) != value}
@@ -122,6 +126,8 @@ class LeasedKernelApp(IPKernelApp):
         os.environ.update({**own, **environment})
         time.tzset()
         shell: Any = self.shell
+        if any(ENVIRONMENT_AT_START.get(name) != environment.get(name) for name in ("HOME", "IPYTHONDIR")):
+            self.move_home(shell)
         shell.init_environment()
         shell.starting_dir = os.getcwd()
         shell.history_manager.dir_hist[:] = [Path.cwd()]  # `_dh` in the namespace is this very list
@@ -134,6 +140,21 @@ class LeasedKernelApp(IPKernelApp):
         self.write_connection_file()
         pretend_to_be_launcher(self.connection_file)
         super().init_code()  # the user's own start-up files, which may look at the folder and the environment
+
+    def move_home(self, shell: Any) -> None:
+        """Go over to a home folder that came later: its packages, its profile with start-up files, its history."""
+        add_packages_at_home()
+        self.profile_dir = None
+        self.ipython_dir = shell.ipython_dir = get_ipython_dir()
+        self.init_profile_dir()
+        shell.profile_dir = self.profile_dir
+        before = shell.history_manager
+        shell.configurables.remove(before)
+        shell.init_history()
+        shell.init_user_ns()  # `In`, `Out`, `_dh` are the history's own lists
+        before.end_session()
+        if before.save_thread is not None:
+            before.save_thread.stop()
 
 
 class Adoption:
@@ -177,7 +198,8 @@ class Adoption:
             try:
                 self.app.adopt(request)
             except Exception as problem:
-                _reply(connection, {"ok": False, "message": f"{type(problem).__name__}: {problem}"})
+                unseen = str(problem) if isinstance(problem, Unseen) else ""
+                _reply(connection, {"ok": False, "message": f"{type(problem).__name__}: {problem}", "unseen": unseen})
                 os._exit(1)  # half of one thing and half of another is no kernel
             IOLoop.current().remove_handler(self.listener)
             self.listener.close()
@@ -208,6 +230,41 @@ def _read_line(connection: socket.socket) -> bytes:
             raise ValueError("a message ends with a line feed within a megabyte")
         line += part
     return bytes(line)
+
+
+class Unseen(Exception):
+    """A folder that should be here by now is not."""
+
+
+def see(folder: dict[str, Any]) -> None:
+    """Raise ``Unseen`` unless the folder that was mounted for us is here: that very one, and read-only if it should be.
+
+    What was seen to on the other side may have been lost on the way, and what stands here instead is not its person's.
+    """
+    try:
+        found = os.stat(folder["path"])
+        is_read_only = bool(os.statvfs(folder["path"]).f_flag & os.ST_RDONLY)
+    except OSError as problem:
+        raise Unseen(f"{folder['path']}: {problem.strerror}") from problem
+    if (found.st_dev, found.st_ino) != (folder["device"], folder["inode"]):
+        raise Unseen(f"{folder['path']} is another folder")
+    if folder["read_only"] and not is_read_only:
+        raise Unseen(f"{folder['path']} can be written to")
+
+
+def add_packages_at_home() -> None:
+    """See to what was installed with `pip install --user`, as a Python does that starts with this home."""
+    if not site.ENABLE_USER_SITE:
+        return
+    site.USER_BASE = site.USER_SITE = None
+    folder, others = site.getusersitepackages(), set(site.getsitepackages())
+    if not os.path.isdir(folder):
+        return
+    before = list(sys.path)
+    site.addsitedir(folder)
+    added = [path for path in sys.path if path not in before]
+    position = next((index for index, path in enumerate(before) if path in others), len(before))
+    sys.path[:] = [*before[:position], *added, *before[position:]]
 
 
 def pretend_to_be_launcher(connection_file: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -72,13 +73,27 @@ def test_too_much_memory_drops_one(place: Place, caplog: pytest.LogCaptureFixtur
     wait_for(lambda: containers_of(backend) == [])
 
 
-@pytest.mark.parametrize("changes", [{"user": "account"}, {"home": "/home/{username}"}])
-def test_what_depends_on_the_person_is_not_kept_ready(place: Place, changes: dict[str, str]) -> None:
+def _personal(*targets: str, fixed: str = "/data") -> tuple[Mount, ...]:
+    return (*(Mount(f"/srv/{{username}}/{number}", target) for number, target in enumerate(targets)), Mount("/", fixed))
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"user": "account"}, "each person's own account"),
+        ({"mounts": _personal("/{username}")}, "would hide"),
+        ({"mounts": _personal("/run/{username}")}, "would hide /run/computehub"),
+        ({"mounts": _personal("/opt/{username}")}, "would hide /opt/kernel/bin/python"),
+        ({"mounts": _personal("/data/{username}")}, "lies in another mount, /data"),
+        ({"mounts": _personal("/home/{username}", "/home/course/{username}")}, "personal folders at /home and below"),
+        ({"mounts": _personal("/home/{username}", "/home/{username}/work")}, "something else is mounted in"),
+        ({"mounts": _personal("/home/jovyan", fixed="/home/jovyan/shared")}, "something else is mounted in"),
+    ],
+)
+def test_what_depends_on_the_person_is_not_kept_ready(
+    place: Place, caplog: pytest.LogCaptureFixture, changes: dict[str, Any], why: str
+) -> None:
     backend = place.backend(warm_count=1, **changes)
     assert backend.warm_count == 0
     assert backend._warm._thread is None
-
-
-def test_a_person_s_own_folder_leaves_nothing_to_keep_ready(place: Place) -> None:
-    backend = place.backend(warm_count=1, mounts=(Mount("/home/{username}"),))
-    assert backend._warm._thread is None
+    assert why in caplog.text

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from computehub_ext.backends.docker import DockerBackend, adoption, engine, records, shared
+from computehub_ext.backends.docker import DockerBackend, adoption, engine, mounting, records, shared
 from computehub_ext.testing.kernels import wait_for
 
 STEPS: dict[str, tuple[Any, str]] = {
@@ -23,6 +23,7 @@ STEPS: dict[str, tuple[Any, str]] = {
     "record": (records.Records, "write"),
     "rename": (engine.Engine, "rename"),
     "adopt": (adoption, "adopt"),
+    "mount": (mounting.Window, "mount"),
     "remove": (engine.Engine, "remove"),
     "clear": (shared.SharedFolder, "remove"),
 }

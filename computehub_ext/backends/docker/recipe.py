@@ -16,8 +16,12 @@ from ..model import StartRequest
 from .engine import Image
 from .folders import CONTROL, Folder
 from .settings import DockerSettings, Mount
+from .shared import SharedFolder
 
 OWNER_LABEL, PLACEMENT_LABEL, FOLDER_LABEL = "computehub.owner", "computehub.placement", "computehub.folder"
+LATE_LABEL = "computehub.late"
+LATE_HOME = "/tmp"
+"""A standby's home folder where its person's own is mounted late."""
 SOCKET = "server.sock"
 _UID_MIN = 1000
 """Below are the system's accounts; a person who is called like one of them does not get it."""
@@ -28,13 +32,14 @@ _ALWAYS_THERE = ("/", "/tmp")
 
 @dataclass(frozen=True)
 class Wanted:
-    """What one kernel needs of its container, settled before anything is made."""
+    """What one kernel needs of its container, settled before anything is made. ``late`` is a standby's: see late.py."""
 
     user: tuple[int, int]
     mounts: tuple[Mount, ...]
     cwd: str
     home: str
     device_uuids: tuple[str, ...]
+    late: tuple[str, ...] = ()
 
 
 def user_of(settings: DockerSettings, username: str) -> tuple[int, int]:
@@ -77,11 +82,10 @@ def wanted_by(settings: DockerSettings, request: StartRequest) -> Wanted:
     return Wanted(user_of(settings, request.username), mounts, cwd, home, devices)
 
 
-def for_standby(settings: DockerSettings, device_uuids: tuple[str, ...] = ()) -> Wanted | None:
-    """Return what a kernel that is nobody's yet needs, or None where that depends on the person."""
-    if settings.user == "account" or "{" in settings.home or any(mount.is_personal for mount in settings.mounts):
-        return None
-    return Wanted(user_of(settings, ""), settings.mounts, "/", settings.home, device_uuids)
+def for_standby(settings: DockerSettings, device_uuids: tuple[str, ...], late: tuple[str, ...], home: str) -> Wanted:
+    """Return what a kernel needs that is nobody's yet. ``late`` are the points of personal folders, see late.py."""
+    fixed = tuple(mount for mount in settings.mounts if not mount.is_personal)
+    return Wanted(user_of(settings, ""), fixed, "/", home, device_uuids, late)
 
 
 def _is_there(cwd: str, mounts: tuple[Mount, ...]) -> bool:
@@ -162,6 +166,9 @@ def container_of(
     settings: DockerSettings, image: Image, wanted: Wanted, folder: Folder, owner: str, placement: str
 ) -> dict[str, Any]:
     """Return the container as the engine's API wants it. No secret is in it: who may list containers reads all."""
+    labels = {OWNER_LABEL: owner, PLACEMENT_LABEL: placement, FOLDER_LABEL: folder.key}
+    if wanted.late:
+        labels[LATE_LABEL] = ":".join(wanted.late)
     host: dict[str, Any] = {
         "Mounts": [
             *folder.mounts(),
@@ -169,6 +176,7 @@ def container_of(
                 {"Type": "bind", "Source": mount.source, "Target": mount.inside, "ReadOnly": mount.read_only}
                 for mount in wanted.mounts
             ),
+            *_windows(wanted, folder),
         ],
         "NetworkMode": settings.network,
         "ReadonlyRootfs": True,
@@ -200,11 +208,27 @@ def container_of(
         "User": f"{wanted.user[0]}:{wanted.user[1]}",
         "WorkingDir": "/",
         "Env": [f"{name}={value}" for name, value in variables.items()],
-        "Labels": {OWNER_LABEL: owner, PLACEMENT_LABEL: placement, FOLDER_LABEL: folder.key},
+        "Labels": labels,
         "Healthcheck": {"Test": ["NONE"]},
         "StopSignal": "SIGTERM",
         "HostConfig": host,
     }
+
+
+def _windows(wanted: Wanted, folder: Folder) -> list[dict[str, Any]]:
+    if not wanted.late:
+        return []
+    assert isinstance(folder, SharedFolder), "there are no standbys elsewhere"
+    return [
+        {
+            "Type": "bind",
+            "Source": str(folder.window.place(number)),
+            "Target": point,
+            "ReadOnly": True,
+            "BindOptions": {"Propagation": "rslave"},  # what is mounted there later is seen inside
+        }
+        for number, point in enumerate(wanted.late)
+    ]
 
 
 def _visible(wanted: Wanted) -> str:

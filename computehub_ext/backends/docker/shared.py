@@ -23,6 +23,7 @@ from typing import Any
 
 from .folders import CONTROL, JSON_BYTES_MAX, LOG_TAIL_BYTES, PROGRAMS, Folder, Folders, as_object, checked, program
 from .folders import seconds as in_seconds
+from .mounting import Window
 
 _SOCKETS_BYTES_MAX = 64
 """A socket's path has 107 bytes; that leaves 43 for its name."""
@@ -45,6 +46,10 @@ class SharedFolder(Folder):
             {"Type": "bind", "Source": str(self.path), "Target": str(self.path), "ReadOnly": False},
             {"Type": "bind", "Source": str(self.control), "Target": CONTROL, "ReadOnly": True},
         ]
+
+    @property
+    def window(self) -> Window:
+        return Window(self.path.parent.with_name(f"{self.path.parent.name}.windows") / self.key)
 
     def read(self, name: str) -> dict[str, Any] | None:
         return as_object(_text(self.path / name, JSON_BYTES_MAX))
@@ -97,6 +102,8 @@ class SharedFolder(Folder):
         return True
 
     def remove(self) -> None:
+        if not self.window.remove():
+            return  # found again by the next sweep
         for path in (self.path, self.control):
             shutil.rmtree(path, ignore_errors=True)
 
@@ -130,13 +137,15 @@ class SharedFolders(Folders):
 
     def keys(self) -> set[str]:
         found = super().keys()
-        with contextlib.suppress(OSError):
-            found |= {path.name for path in self.sockets.iterdir() if path.name.isalnum()}
+        for folder in (self.sockets, self.of("all").window.path.parent):
+            with contextlib.suppress(OSError):
+                found |= {path.name for path in folder.iterdir() if path.name.isalnum()}
         return found
 
     def discard(self) -> None:
-        with contextlib.suppress(OSError):
-            self.sockets.rmdir()
+        for folder in (self.sockets, self.of("all").window.path.parent):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
 
 def _sockets_folder(state_dir: Path, chosen: str, owner: str) -> Path:

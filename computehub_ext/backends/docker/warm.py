@@ -10,16 +10,16 @@ import logging
 import secrets
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from computehub_ext.core.errors import BackendError
+from computehub_ext.core.errors import BackendError, Refused
 
-from . import recipe
+from . import late, mounting, recipe
 from .containers import Containers
 from .engine import Container, NameTaken
 from .folders import Folder
-from .shared import SharedFolder
+from .shared import SharedFolder, SharedFolders
 
 log = logging.getLogger(__name__)
 
@@ -62,10 +62,13 @@ class WarmContainers:
     def prepare(self, count: int) -> None:
         # A container's GPUs are given to it when it is made, so that there is one kind for each.
         devices: list[tuple[str, ...]] = [(uuid,) for uuid in self._settings.warm_devices] or [()]
-        kinds = [kind for each in devices if (kind := recipe.for_standby(self._settings, each)) is not None]
-        if not kinds and count:
-            log.info("%s keeps no kernels ready: what they need depends on the person.", self._name)
-            count = 0
+        try:
+            points = self._late_points() if count else ()
+            home = recipe.LATE_HOME if late.moves_home(self._settings) else self._settings.home
+            kinds = [recipe.for_standby(self._settings, each, points, home) for each in devices]
+        except late.NotLate as why:
+            log.warning("%s keeps no kernels ready, and starts them on demand: %s.", self._name, why)
+            kinds, count = [], 0
         with self._lock:
             if self._closed:
                 return
@@ -76,18 +79,29 @@ class WarmContainers:
                 self._thread.start()
         self._wake.set()
 
+    def _late_points(self) -> tuple[str, ...]:
+        """Return where people's own folders are mounted late, if there are such. Raises ``NotLate``."""
+        settings, folders = self._settings, self._containers.folders
+        if settings.user == "account":
+            raise late.NotLate("they run as each person's own account, and a process can't change whose it is")
+        points = late.points(settings, str(folders.sockets) if isinstance(folders, SharedFolders) else "")
+        if points and (lacking := mounting.lacking()):
+            raise late.NotLate(f"people have folders of their own, and {lacking}")
+        return points
+
+    def give_up(self, why: str) -> None:
+        """Keep no kernels ready any more, since none could become anybody's here."""
+        log.warning("%s keeps no kernels ready any more, and starts them on demand: %s.", self._name, why)
+        with self._lock:
+            self._wanted_count, self._kinds = 0, []
+        self._wake.set()
+
     def take(self, wanted: recipe.Wanted) -> Standby | None:
         """Return a ready standby that is from now on the caller's, or None where none can become what is wanted."""
+        suits = late.standby_for(self._settings, wanted)
         with self._lock:
             for standby in self._standbys:
-                mine = standby.wanted
-                same = (mine.user, mine.mounts, mine.home, mine.device_uuids) == (
-                    wanted.user,
-                    wanted.mounts,
-                    wanted.home,
-                    wanted.device_uuids,
-                )
-                if standby.is_ready and same:
+                if standby.is_ready and replace(standby.wanted, late=()) == suits:
                     self._standbys.remove(standby)
                     self._not_before = time.monotonic() + self._settings.warm_replace_delay_seconds
                     return standby
@@ -210,8 +224,13 @@ class WarmContainers:
         label = f"standby-{secrets.token_hex(8)}"
         image = containers.image()
         environment = recipe.environment_of(self._settings, image, wanted, "")
+        if hidden := late.hidden_by(wanted.late, image):
+            raise Refused(f"An empty folder for people's own would hide {hidden}, where the image has programs.")
 
         def fill(folder: Folder) -> None:
+            if wanted.late:
+                assert isinstance(folder, SharedFolder)
+                late.make_window(folder.window, self._settings, wanted.late)
             own = {**environment, **recipe.label(label, containers.owner)}
             # Nobody ever signs with this key: the kernel gets its placement's when it is taken.
             key, secret = secrets.token_hex(32), secrets.token_hex(32)
