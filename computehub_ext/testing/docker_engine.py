@@ -39,7 +39,7 @@ REPOSITORY = "computehub-test/slim"
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PROGRAMS = ("dockerd", "containerd", "runc", "debootstrap", "iptables", "ip", "unshare", "chroot", "tar")
 # A range for measuring networks (RFC 2544), which nobody routes: /19 per kind of engine.
-THIRDS = {"plain": 32, "gpu": 64, "apart": 96}
+THIRDS = {"plain": 32, "gpu": 64, "apart": 96, "fenced": 128}
 
 
 class DockerEngineFailed(RuntimeError):
@@ -121,7 +121,10 @@ def docker_engine(*, gpu_hook: bool = False) -> contextlib.AbstractContextManage
 
 @contextlib.contextmanager
 def shared_engine(kind: str) -> Iterator[Engine]:
-    """Start or join the engine of a kind: ``plain``, ``gpu``, or ``apart``, which only the tests of engines use."""
+    """Start or join the engine of a kind: ``plain``, ``gpu``, or one that only some tests use.
+
+    ``apart`` is for those of engines, ``fenced`` for those that change the firewall of the engine's machine.
+    """
     engine = Engine(folder_of(kind), kind)
     docker_base.make_base()
     with contextlib.ExitStack() as stack:

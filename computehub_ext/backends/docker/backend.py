@@ -74,6 +74,7 @@ class DockerBackend(Backend):
             raise Refused("The time that was paid for has passed before the kernel was started.")
         wanted = recipe.wanted_by(self.settings, request)
         with self._lock_for(request.placement_id), _translated():
+            self.containers.network.ensure()
             container, folder = self._find_or_begin(request, wanted)
             self._records.write(request.placement_id, Record(folder.key))
         return self._wait_until_it_listens(request, container, folder)
@@ -338,6 +339,7 @@ class DockerBackend(Backend):
                 recipe.user_of(self.settings, "")
             self.engine.ping()
             self.containers.image()
+            self.containers.network.look_after()
             free = min(shutil.disk_usage(path).free for path in (self._state_dir, *self.folders.disks))
         except (BackendError, OSError) as problem:
             return Health(False, problem.message if isinstance(problem, BackendError) else str(problem))

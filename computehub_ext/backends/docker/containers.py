@@ -14,6 +14,7 @@ from computehub_ext.core.errors import BackendError, SkipPlace, Unreachable
 from . import recipe
 from .engine import Container, Engine, Gone, Image
 from .folders import Folder, Folders
+from .network import PlaceNetwork
 from .settings import DockerSettings
 from .shared import SharedFolders
 
@@ -37,6 +38,7 @@ class Containers:
         self.owner = _own_id(state_dir / "backend_id")
         self.engine = Engine(settings.engine_url, settings.engine_seconds_max)
         self.folders: Folders = SharedFolders(state_dir, settings.sockets_folder, self.owner[:8])
+        self.network = PlaceNetwork(self.engine, settings, self.owner, state_dir)
         self._prefix = f"computehub-{self.owner[:8]}"
         self._images: dict[str, tuple[float, Image]] = {}
 
@@ -50,6 +52,7 @@ class Containers:
         paid_until: datetime,
     ) -> tuple[Container, Folder]:
         """Make a container with its folders and start it. Raises ``NameTaken`` with nothing left."""
+        self.network.ensure()
         shared = self.settings.shared_with_group
         with self.folders.made(wanted.user, shared=shared, paid_until=paid_until) as folder:
             try:
@@ -107,6 +110,7 @@ class Containers:
         return kept[1]
 
     def close(self) -> None:
+        self.network.close()
         self.folders.discard()
         self.engine.close()
 

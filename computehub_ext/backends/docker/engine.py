@@ -215,6 +215,45 @@ class Engine:
         cache = usage.get("stats", {}).get("inactive_file", usage.get("stats", {}).get("total_inactive_file", 0))
         return max(0, usage.get("usage", 0) - cache)
 
+    # Networks
+
+    def network(self, name: str) -> dict[str, Any] | None:
+        from docker.errors import NotFound
+
+        with self._translated():
+            try:
+                return dict(self._api.inspect_network(name))
+            except NotFound:
+                return None
+
+    def make_network(self, name: str, options: Mapping[str, str], labels: Mapping[str, str]) -> dict[str, Any]:
+        """Make a bridge and return it as the engine shows it."""
+        with self._translated():
+            self._api.create_network(name, "bridge", dict(options), check_duplicate=True, labels=dict(labels))
+            return dict(self._api.inspect_network(name))
+
+    def remove_network(self, name: str) -> bool:
+        """Remove it; fine if it is not there. Tells whether it is gone: one that is in use is not."""
+        from docker.errors import NotFound
+
+        try:
+            with self._translated():
+                try:
+                    self._api.remove_network(name)
+                except NotFound:
+                    pass
+        except SkipPlace:
+            return False
+        return True
+
+    def disconnect(self, network: str, container_id: str) -> None:
+        """Take a container off a network, at once; fine if it is not on it."""
+        try:
+            with self._translated():
+                self._api.disconnect_container_from_network(container_id, network, force=True)
+        except (Gone, Refused):
+            pass
+
     @contextmanager
     def _translated(self) -> Iterator[None]:
         import docker.errors

@@ -13,6 +13,7 @@ from computehub_ext.core.errors import Invalid, Refused
 
 from ..environment import LABEL, OWNER, for_placement
 from ..model import StartRequest
+from . import network
 from .engine import Image
 from .folders import CONTROL, Folder
 from .settings import DockerSettings, Mount
@@ -178,7 +179,7 @@ def container_of(
             ),
             *_windows(wanted, folder),
         ],
-        "NetworkMode": settings.network,
+        **network.host_options(settings, owner),
         "ReadonlyRootfs": True,
         "CapDrop": ["ALL"],
         "SecurityOpt": ["no-new-privileges:true"],

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 from computehub_ext.core.errors import Invalid
 
+from .network_rules import RULES, policy_of
+
 _USERNAME = "{username}"
 _NETWORK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _USER = re.compile(r"[0-9]+:[0-9]+")
@@ -99,8 +101,20 @@ class DockerSettings:
     shared_memory_mib:
         What ``/dev/shm`` holds, which data loaders use between their processes.
     network:
-        ``none`` leaves the sockets to the Jupyter server as the only way out; ``bridge``, or the name of a network that
-        was made on the engine, with whatever rules it has, lets the kernel reach others.
+        ``none`` leaves the sockets to the Jupyter server as the only way out. ``rules`` is a network of the place's own
+        on which kernels reach what ``network_allow`` lists; ComputeHub keeps its rules in this machine's firewall, so
+        it runs as root or has the capability ``CAP_NET_ADMIN``. ``bridge``, or the name of a network that was made on
+        the engine, with whatever rules it has, lets the kernel reach others.
+    network_allow:
+        With ``rules``: what kernels may reach, such as ``10.1.2.3:443``, ``192.0.2.0/24``, ``10.0.0.0/8:8000-8080`` or
+        ``10.1.2.3:514/udp``. A port alone is one of TCP; without one all are meant. Names are no addresses: for
+        packages and the like name a proxy here and in ``environment``. This machine itself, other containers and
+        link-local addresses (169.254.0.0/16, a cloud's metadata) are reached by no kernel whatever is listed.
+    network_deny:
+        With ``rules``: written the same way, what is refused although ``network_allow`` has it.
+    network_dns:
+        With ``rules``: the addresses of the name servers that kernels may ask. Without any, no name resolves: who may
+        ask a name server can send it things in the names.
     gpus:
         Whether the engine is asked for the leased GPUs. Simulated ones are never asked for.
     gpu_driver:
@@ -148,6 +162,9 @@ class DockerSettings:
     tmpfs_mib: int = 512
     shared_memory_mib: int = 64
     network: str = "none"
+    network_allow: tuple[str, ...] = ()
+    network_deny: tuple[str, ...] = ()
+    network_dns: tuple[str, ...] = ()
     gpus: bool = True
     gpu_driver: str = "nvidia"
     runtime: str = ""
@@ -177,13 +194,28 @@ class DockerSettings:
             raise Invalid('"account", "server" or a uid and a gid such as "1000:100" would be right.', field="user")
         if not _NETWORK.fullmatch(self.network) or self.network in ("host", "container"):
             # The machine's own network would reach whatever listens on its loopback, the control plane included.
-            raise Invalid('"none", "bridge" or the name of a network on the engine would be right.', field="network")
+            raise Invalid(
+                '"none", "rules", "bridge" or the name of a network on the engine would be right.', field="network"
+            )
+        self._check_rules()
         if self.pids_max < 16:
             raise Invalid("A kernel needs about ten threads to start; 16 is the least.", field="pids_max")
         if 0 < self.memory_mib < 64:
             raise Invalid("A kernel needs about 50 MiB to start; 64 is the least.", field="memory_mib")
         if self.sockets_folder and not self.sockets_folder.startswith("/"):
             raise Invalid("The folder for sockets is an absolute path.", field="sockets_folder")
+
+    def _check_rules(self) -> None:
+        policy_of(self.network_allow, self.network_deny, self.network_dns)
+        for name in ("network_allow", "network_deny", "network_dns"):
+            if getattr(self, name) and self.network != RULES:
+                raise Invalid(f'{name} says something with network "{RULES}" only.', field=name)
+        if self.network == RULES and self.engine_url and not self.engine_url.startswith("unix://"):
+            raise Invalid(
+                "Rules are kept in this machine's firewall, and this place's engine is on another: make a network with "
+                'rules there and name it, or choose "none".',
+                field="network",
+            )
 
     @property
     def threads(self) -> int | None:
