@@ -12,6 +12,7 @@ from computehub_ext.core.settings import Settings
 from computehub_ext.core.timespan import TimeSpan
 from computehub_ext.core.version import server_version
 from computehub_ext.leases.model import END_TEXT, Lease, Order
+from computehub_ext.leases.room import Offer
 from computehub_ext.ledger.model import Balance, StatementLine
 from computehub_ext.people.model import Approval, Person
 from computehub_ext.pools.model import Device, Pool
@@ -94,7 +95,8 @@ def approval(value: Approval) -> Json:
     }
 
 
-def offer(pool: Pool, *, free_now: int, earliest_at: datetime | None, unwell: str | None) -> Json:
+def offer(value: Offer) -> Json:
+    pool = value.pool
     return {
         "pool_id": pool.id,
         "pool": pool.name,
@@ -103,9 +105,10 @@ def offer(pool: Pool, *, free_now: int, earliest_at: datetime | None, unwell: st
         "simulated": pool.simulated,
         "memory_mib": pool.memory_mib,
         "rate_microcredits_per_hour": pool.rate_microcredits_per_hour,
-        "free_now": free_now,
-        "earliest_at": moment(earliest_at),
-        "unwell": unwell,
+        "kernel_limits": {"memory_mib": value.limits.memory_mib, "cpus": value.limits.cpus},
+        "free_now": value.free_now,
+        "earliest_at": moment(value.earliest_at),
+        "unwell": value.unwell,
         "billed_as": "credits",
     }
 
@@ -185,6 +188,7 @@ def lease(
     devices: Iterable[Device],
     placement_id: str | None,
     place_details: Mapping[str, str],
+    roomier: Offer | None,
     settings: Settings,
     now: datetime,
 ) -> Json:
@@ -216,6 +220,7 @@ def lease(
         "placement_id": placement_id,
         "place": {"name": pool.backend, "details": dict(place_details)},
         "devices": [{"index": d.index, "uuid": d.uuid, "name": value.model} for d in devices],
+        "roomier": offer(roomier) if roomier is not None else None,
     }
 
 

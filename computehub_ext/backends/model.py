@@ -135,7 +135,7 @@ ENDINGS: dict[Ending, str] = {
     Ending.EXITED: "The kernel shut down.",
     Ending.CRASHED: "The kernel died of an error.",
     Ending.KILLED: "The kernel was killed, as happens when the machine has no memory left.",
-    Ending.OUT_OF_MEMORY: "The kernel used more memory than the machine had and was ended by it.",
+    Ending.OUT_OF_MEMORY: "The kernel needed more main memory (RAM) than there was for it, and was ended.",
     Ending.STOPPED: "The kernel was stopped as asked.",
     Ending.UNPAID: "The time that was paid for ran out.",
     Ending.SUPERVISOR_LOST: "The process that watched over the kernel was killed, and the kernel with it.",
@@ -160,6 +160,36 @@ class Look:
     reason: Ending | None = None
     message: str = ""
     ended_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class KernelLimits:
+    """What one kernel may use of its machine; None where nothing but the machine, or the cluster, sets an end.
+
+    Parameters
+    ----------
+    memory_mib:
+        Main memory, which is not the GPU's.
+    cpus:
+        Cores.
+    """
+
+    memory_mib: int | None = None
+    cpus: float | None = None
+
+    @property
+    def memory_in_words(self) -> str:
+        """``512 MiB``, ``16 GiB``; nothing where there is no limit."""
+        if self.memory_mib is None:
+            return ""
+        return f"{self.memory_mib / 1024:g} GiB" if self.memory_mib >= 1024 else f"{self.memory_mib} MiB"
+
+    def exceeded(self) -> str:
+        """The sentence for a kernel that was ended since it needed more."""
+        if self.memory_mib is None:
+            return ENDINGS[Ending.OUT_OF_MEMORY]
+        amount = self.memory_in_words
+        return f"The kernel needed more than the {amount} of main memory (RAM) that it may use there, and was ended."
 
 
 @dataclass(frozen=True)
@@ -266,3 +296,11 @@ class Logs(Protocol):
 
         Raises ``NotFound`` for an unknown placement.
         """
+
+
+@runtime_checkable
+class Limits(Protocol):
+    """A backend that can tell what one kernel may use of its machine. One that has no limits says so too."""
+
+    def limits(self) -> KernelLimits:
+        """Return what the next kernel may use, from the settings: asked at every look at the offers, so ask nobody."""

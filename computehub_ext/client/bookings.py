@@ -42,12 +42,7 @@ class BookingCalls(Edge):
 
     async def offers(self, actor: Actor) -> Json:
         def view(unit: Unit, person: Person, now: datetime) -> Json:
-            items, unwell = [], self._operator.unwell()
-            for pool in pools.list_pools(unit):
-                free, earliest_at = bookings.free_now(self._calendar, pool, now=now)
-                why = unwell.get(pool.backend)
-                items.append(views.offer(pool, free_now=0 if why else free, earliest_at=earliest_at, unwell=why))
-            return {"items": items, "next": None}
+            return {"items": [views.offer(each) for each in self._offers(unit, now)], "next": None}
 
         return await self._as_person(actor, view)
 

@@ -17,15 +17,17 @@ from computehub_ext.core.database import Database, Unit
 from computehub_ext.core.errors import Forbidden, Invalid, NeedsApproval
 from computehub_ext.core.offload import Pools
 from computehub_ext.core.settings import Settings
+from computehub_ext.leases import room
 from computehub_ext.leases import service as leases
 from computehub_ext.leases import store as lease_store
-from computehub_ext.leases.model import Lease, LeaseState, Placement
+from computehub_ext.leases.model import EndReason, Lease, LeaseState, Placement
 from computehub_ext.leases.operator import LeaseOperator
+from computehub_ext.leases.room import Offer
 from computehub_ext.ledger import service as ledger
 from computehub_ext.people import service as people
 from computehub_ext.people.model import ApprovalWanted, Person
 from computehub_ext.pools import service as pools
-from computehub_ext.pools.model import Device
+from computehub_ext.pools.model import Device, Pool
 from computehub_ext.pools.sampler import Sampler, Watched
 
 T = TypeVar("T")
@@ -136,16 +138,29 @@ class Edge:
             raise Forbidden("A kernel may change its own lease only.", lease_id=lease_id)
         return lease
 
+    def _offers(self, unit: Unit, now: datetime) -> list[Offer]:
+        return room.offers(unit, self._calendar, limits=self._operator.limits, unwell=self._operator.unwell(), now=now)
+
+    def _roomier(self, unit: Unit, lease: Lease, pool: Pool, now: datetime) -> Offer | None:
+        """Where a lease that ended for want of main memory could go on; None where nothing has more."""
+        limit = self._operator.limits(pool.backend).memory_mib
+        if lease.end_reason is not EndReason.OUT_OF_MEMORY or limit is None:
+            return None
+        found = room.roomier(self._offers(unit, now), instead_of=pool, count=lease.count, memory_mib=limit + 1)
+        return found[0] if found else None
+
     def _lease_view(self, unit: Unit, lease: Lease, now: datetime) -> Json:
         placements = lease_store.placements_of(unit, lease.id)
         placement_id = _standing(placements)
+        pool = pools.get_pool(unit, lease.pool_id)
         return views.lease(
             lease,
-            pool=pools.get_pool(unit, lease.pool_id),
+            pool=pool,
             held=ledger.held(unit, lease.hold_id),
             devices=_claimed(unit, lease, placement_id),
             placement_id=placement_id,
             place_details=placements[-1].details if placements else {},
+            roomier=self._roomier(unit, lease, pool, now),
             settings=self.settings,
             now=now,
         )

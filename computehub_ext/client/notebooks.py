@@ -14,6 +14,7 @@ from computehub_ext.core.actor import Actor, Via
 from computehub_ext.core.database import Unit
 from computehub_ext.core.errors import Forbidden, NeedsApproval
 from computehub_ext.core.ids import new_id
+from computehub_ext.leases import room
 from computehub_ext.leases import service as leases
 from computehub_ext.leases import store as lease_store
 from computehub_ext.leases.model import EndReason, Order
@@ -22,6 +23,9 @@ from computehub_ext.leases.requests import LeaseRequest
 from computehub_ext.leases.requests import request as request_lease
 from computehub_ext.people import service as people
 from computehub_ext.people.model import ApprovalWanted, Person
+
+FITS_MAX = 3
+"""How many other offers are named to who needs more memory."""
 
 
 class NotebookCalls(Edge):
@@ -91,6 +95,28 @@ class NotebookCalls(Edge):
         except _TakenBack as tried:
             return tried.answer
         raise AssertionError("a try never commits")
+
+    async def room_for(self, actor: Actor, pool: str, count: int, memory_mib: int) -> Json | None:
+        """What a kernel lacks that needs so much main memory on a pool, by its name; None where it fits.
+
+        Returns
+        -------
+        ``limit_mib``, what it may use there, ``place``, and ``fits``, the offers that have enough, best first.
+        """
+
+        def view(unit: Unit, person: Person, now: datetime) -> Json | None:
+            offers = self._offers(unit, now)
+            wanted = next((offer for offer in offers if offer.pool.name == pool), None)
+            if wanted is None or wanted.has_room(memory_mib):
+                return None
+            found = room.roomier(offers, instead_of=wanted.pool, count=count, memory_mib=memory_mib)
+            return {
+                "limit_mib": wanted.limits.memory_mib,
+                "place": wanted.pool.backend,
+                "fits": [views.offer(offer) for offer in found[:FITS_MAX]],
+            }
+
+        return await self._as_person(actor, view)
 
     async def lease_seen(self, actor: Actor, lease_id: str) -> Json:
         """A lease as whoever may use its notebook sees it: who pays, what this one may do, since when it is idle."""

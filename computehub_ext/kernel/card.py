@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from .offered import instead
 from .report import Commands, Facts, Note, Page, Progress, Table, joined
 from .wording import counted, in_credits, in_words, moment_in_words, read_time, size_in_words
 from .zone import local_zone
@@ -78,7 +79,7 @@ def page_of(
     elif state == "failed":
         page.title = f"Not switched to {'a GPU' if to_gpu else 'the CPU'}: the notebook stays where it was"
         page.tone = "error"
-        page.add(*_failure(switch, to_gpu, command), _unharmed(to_gpu))
+        page.add(*_failure(switch, to_gpu, zone, command), _unharmed(to_gpu))
     else:
         page.title = f"Moving to {_article(place) if to_gpu else 'the CPU'}"
         label = switch.get("step_message") or STATE_WORDS.get(state, state)
@@ -146,6 +147,12 @@ def problem_notes(problems: Any) -> list[Note]:
     return [Note(str(p.get("message") or p.get("kind") or "?"), "warning") for p in found]
 
 
+def ways_on(problems: Any, zone: str, command: str) -> Commands | None:
+    """Where a notebook would fit that is too large for the place it was to go to."""
+    fits = [offer for p in problems or () if isinstance(p, dict) for offer in p.get("fits") or ()]
+    return instead(fits, zone, command)
+
+
 def _article(place: str) -> str:
     if place[:1].isdigit() or place == "GPU":
         return "a GPU" if place == "GPU" else place
@@ -187,7 +194,7 @@ def _lease_blocks(lease: Mapping[str, Any] | None, to_gpu: bool, zone: str, comm
     return [Note(f"{device_words(lease)} cost {in_credits(spent, 4)} credits; the rest is released.")]
 
 
-def _failure(switch: Mapping[str, Any], to_gpu: bool, command: str) -> list[Any]:
+def _failure(switch: Mapping[str, Any], to_gpu: bool, zone: str, command: str) -> list[Any]:
     error = switch.get("error") or {}
     details = error.get("details") or {}
     preview = switch.get("preview") or {}
@@ -196,7 +203,8 @@ def _failure(switch: Mapping[str, Any], to_gpu: bool, command: str) -> list[Any]
         blocks.append(Note(str(error["message"]), "error"))
     if error.get("code") == "loss_not_accepted":
         blocks.append(loss_table(details.get("lost") or preview.get("lost")))
-        blocks += problem_notes(details.get("problems") or preview.get("problems"))
+        problems = details.get("problems") or preview.get("problems")
+        blocks += [*problem_notes(problems), ways_on(problems, zone, command)]
         word = f"{command} {'on' if to_gpu else 'off'}"
         blocks.append(Note(f"To go on all the same, add --yes to `{word}`; with --keep a,b only a and b come along."))
     return blocks

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
-from . import arguments, pages
+from . import arguments, offered, pages
 from .card import device_words, lease_facts
 from .desk import Desk
 from .ids import booking_named, switch_named
@@ -41,7 +41,7 @@ def show_status(desk: Desk, given: SimpleNamespace) -> None:
 
 
 def show_offers(desk: Desk, given: SimpleNamespace) -> None:
-    desk.show(pages.offers_page(pages.items_of(desk.link.get("offers")), desk.zone, desk.command))
+    desk.show(offered.offers_page(pages.items_of(desk.link.get("offers")), desk.zone, desk.command))
 
 
 def show_balance(desk: Desk, given: SimpleNamespace) -> None:

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from . import pages
-from .card import STATES_ENDED, device_words, loss_table, page_of, problem_notes
+from .card import STATES_ENDED, device_words, loss_table, page_of, problem_notes, ways_on
 from .desk import Desk
 from .ids import booking_named
 from .link import LinkProblem, new_key
@@ -233,7 +233,7 @@ def _switch(desk: Desk, body: dict[str, Any], place: Mapping[str, Any], given: S
             raise GpuProblem(str(error.get("message") or "The switch failed."))
         preview = {**(ended.get("preview") or {}), **(error.get("details") or {})}
         page = Page("What would be lost").add(loss_table(preview.get("lost")), *problem_notes(preview.get("problems")))
-        desk.show(page)
+        desk.show(page.add(ways_on(preview.get("problems"), desk.zone, desk.command)))
         body = {**body, "accept_loss": _loss_accepted(desk, preview, given), "accept_problems": True}
     raise GpuProblem("The switch failed twice for the same reason; nothing was charged.")
 

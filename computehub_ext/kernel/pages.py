@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from .card import device_words, lease_facts, loss_table, problem_notes, seconds_left
+from .offered import instead
 from .report import Commands, Facts, Note, Page, Table
 from .wording import (
     affordable_seconds,
@@ -20,9 +21,6 @@ from .wording import (
     size_in_words,
 )
 
-SIMULATED_NOTE = (
-    "Simulated GPUs behave like real ones in everything but CUDA: they are booked, billed in credits and given back."
-)
 ORIGINS = (("granted", "granted"), ("purchased", "bought"), ("earned", "earned"))
 EARLIEST_MAX = 3
 CHARGES_APART_MAX = timedelta(minutes=5)
@@ -47,8 +45,7 @@ def status_page(kernel: Mapping[str, Any], me: Mapping[str, Any], zone: str, com
             page.add(Note(f"It ends in {in_words(left)}{keeps}.", "warning"))
     else:
         page.title = "This notebook runs on the CPU"
-        if lease and lease.get("end_message"):
-            page.add(Note(f"The last GPU: {lease['end_message']}", "quiet"))
+        page.add(*_last_lease(kernel.get("last_lease"), zone, command))
     if switch and switch.get("state") not in ("done", "failed", "cancelled"):
         page.add(Note(f"A switch is under way: {switch.get('step_message') or switch.get('state')}."))
     page.add(Note("Balance: " + balance_words(me.get("balance") or {})))
@@ -64,6 +61,14 @@ def status_page(kernel: Mapping[str, Any], me: Mapping[str, Any], zone: str, com
             )
         )
     return page
+
+
+def _last_lease(lease: Mapping[str, Any] | None, zone: str, command: str) -> list[Any]:
+    """Why the notebook is on the CPU, where nobody asked for it, and where it could go on."""
+    if not lease or not lease.get("end_message"):
+        return []
+    said = Note(f"It was on {device_words(lease)}. {lease['end_message']}", "warning")
+    return [said, instead([lease["roomier"]], zone, command, "With more room:") if lease.get("roomier") else None]
 
 
 def withheld(kernel: Mapping[str, Any], right: str) -> str | None:
@@ -112,47 +117,6 @@ def allowance_page(me: Mapping[str, Any], approvals: Sequence[Mapping[str, Any]]
         page.add(
             Table("Waiting for your answer in the browser", ("For", "Credits", "Notebook", "Until"), rows, ("Credits",))
         )
-    return page
-
-
-def offers_page(offers: Sequence[Mapping[str, Any]], zone: str, command: str) -> Page:
-    if not offers:
-        return Page("No GPUs").add(Note("This server has no GPU to offer: its administrator adds pools."))
-    rows = []
-    for offer in sorted(offers, key=lambda o: (int(o.get("rate_microcredits_per_hour") or 0), str(o.get("model")))):
-        free, count = int(offer.get("free_now") or 0), int(offer.get("count") or 0)
-        if offer.get("unwell"):
-            when = "not now"
-        elif free:
-            when = "now"
-        else:
-            when = moment_in_words(offer.get("earliest_at"), zone) if offer.get("earliest_at") else "–"
-        memory = int(offer.get("memory_mib") or 0)
-        rows.append(
-            (
-                str(offer.get("model") or "?") + (" (simulated)" if offer.get("simulated") else ""),
-                f"{free} of {count}",
-                in_credits(int(offer.get("rate_microcredits_per_hour") or 0)),
-                f"{memory / 1024:.0f} GiB" if memory else "",
-                when,
-                str(offer.get("billed_as") or "credits"),
-            )
-        )
-    page = Page("GPUs").add(
-        Table(
-            "Price for one GPU, an hour",
-            ("Model", "Free", "Credits/h", "Memory", "From", "Billed in"),
-            tuple(rows),
-            ("Free", "Credits/h", "Memory"),
-        )
-    )
-    if any(offer.get("simulated") for offer in offers):
-        page.add(Note(SIMULATED_NOTE, "quiet"))
-    for why in sorted({f"{offer.get('pool')}: {offer['unwell']}" for offer in offers if offer.get("unwell")}):
-        page.add(Note(why, "warning"))
-    model = next((str(o["model"]) for o in offers if o.get("free_now")), None)
-    if model:
-        page.add(Commands("", ((f"{command} on {model} --for 1h", "move this notebook there"),)))
     return page
 
 

@@ -47,6 +47,7 @@ class EndReason(StrEnum):
     CANCELLED = "cancelled"
     PREEMPTED = "preempted"
     PLACE_LOST = "place_lost"
+    OUT_OF_MEMORY = "out_of_memory"
 
 
 END_TEXT = {
@@ -61,6 +62,7 @@ END_TEXT = {
     EndReason.CANCELLED: "The move to the GPU was cancelled; nothing was charged.",
     EndReason.PREEMPTED: "The cluster took the GPU for work that goes first.",
     EndReason.PLACE_LOST: "The machine with the GPU could not be reached any more; billed is what was used before.",
+    EndReason.OUT_OF_MEMORY: "The kernel needed more main memory (RAM) than it may use there, and was ended.",
 }
 
 

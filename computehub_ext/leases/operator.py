@@ -8,11 +8,23 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from computehub_ext.backends.model import ENDINGS, Backend, Ending, Health, Logs, Look, LookState, Placed, StartRequest
+from computehub_ext.backends.model import (
+    ENDINGS,
+    Backend,
+    Ending,
+    Health,
+    KernelLimits,
+    Limits,
+    Logs,
+    Look,
+    LookState,
+    Placed,
+    StartRequest,
+)
 from computehub_ext.bookings import service as bookings
 from computehub_ext.bookings.calendar import Calendar
 from computehub_ext.core.clock import Clock
@@ -34,6 +46,7 @@ NO_RESTART = (Ending.UNPAID, Ending.PREEMPTED, Ending.TIME_LIMIT, Ending.NODE_LO
 """Ends after which the notebook's server has nothing to restart on, so that their leases don't wait for it."""
 _END_REASONS = {
     Ending.UNPAID: EndReason.UNPAID,
+    Ending.OUT_OF_MEMORY: EndReason.OUT_OF_MEMORY,
     Ending.PREEMPTED: EndReason.PREEMPTED,
     Ending.NODE_LOST: EndReason.PLACE_LOST,
 }
@@ -184,7 +197,7 @@ class LeaseOperator:
         return True
 
     def look(self, placement_id: str) -> Look:
-        return self._with_backend(placement_id, lambda backend: backend.look(placement_id))
+        return self._look(self._placement(placement_id))
 
     def interrupt(self, placement_id: str) -> None:
         self._with_backend(placement_id, lambda backend: backend.interrupt(placement_id))
@@ -201,10 +214,13 @@ class LeaseOperator:
             return None  # it ended long ago, or never came about
 
     def _with_backend(self, placement_id: str, act: Callable[[Backend], T]) -> T:
+        return self._ask(self._placement(placement_id).backend, act)
+
+    def _placement(self, placement_id: str) -> Placement:
         placement = self._database.read(lambda unit: store.placement(unit, placement_id))
         if placement is None:
             raise NotFound(f"There is no placement {placement_id}.", placement_id=placement_id)
-        return self._ask(placement.backend, act)
+        return placement
 
     def _ask(self, name: str, act: Callable[[Backend], T]) -> T:
         """Ask a place; one that did not answer a moment ago, or is configured no more, is ``Unreachable`` at once."""
@@ -234,8 +250,16 @@ class LeaseOperator:
             except BackendError as error:
                 self._health[name] = Health(False, error.message)
 
+    def limits(self, place: str) -> KernelLimits:
+        """What one kernel may use there."""
+        backend = self._backends.get(place)
+        return backend.limits() if isinstance(backend, Limits) else KernelLimits()
+
     def _look(self, placement: Placement) -> Look:
-        return self._ask(placement.backend, lambda backend: backend.look(placement.id))
+        look = self._ask(placement.backend, lambda backend: backend.look(placement.id))
+        if look.reason is Ending.OUT_OF_MEMORY and look.message == ENDINGS[Ending.OUT_OF_MEMORY]:
+            return replace(look, message=self.limits(placement.backend).exceeded())
+        return look
 
     def _placements(self, lease_id: str) -> list[Placement]:
         return self._database.read(lambda unit: store.placements_of(unit, lease_id))

@@ -72,6 +72,8 @@ class SwitchableKernelManager(ServerKernelManager):
     way_back: Place | None = None
     """The kernel before the last move, kept until the new one has shown that it works."""
     lease_id: str | None = None
+    last_lease_id: str | None = None
+    """That of the kernel that died last, until the notebook moves again."""
     payer: str | None = None
     moved_by: Actor | None = None
     """Who asked for the last move; None where nobody did."""
@@ -401,6 +403,8 @@ class SwitchableKernelManager(ServerKernelManager):
         self._close_control_socket()
         self._connect_control_socket()
         self.lease_id = staged.place.lease_id if isinstance(staged.place, LeasedPlace) else None
+        if self.lease_id is not None:
+            self.last_lease_id = None
         self.kernels.kernel_moved(self, staged.buffered, staged.activity[0])
         return before
 

@@ -27,6 +27,7 @@ from computehub_ext.core.web import API_PATH
 from computehub_ext.notebook import wire
 from computehub_ext.notebook.kernel import SwitchableKernelManager
 from computehub_ext.notebook.places import LeasedPlace
+from computehub_ext.notebook.room import way_on
 from computehub_ext.notebook.saved import SavedKernels, state_dir_of
 from computehub_ext.notebook.state import Carrier, greeting
 from computehub_ext.notebook.survival import Survival
@@ -214,6 +215,7 @@ class ComputeHubKernelManager(AsyncMappingKernelManager):
         self.survival.forget(kernel.kernel_id)
         lease = await self.released(lease_id, "kernel_died", reason)
         cost = _cost_in_words(lease)
+        kernel.last_lease_id = lease_id
         way_back, kernel.way_back = kernel.way_back, None
         await kernel.drop_way_back()
         if way_back is not None and await way_back.poll() is None:
@@ -223,6 +225,7 @@ class ComputeHubKernelManager(AsyncMappingKernelManager):
             kernel.commit(await kernel.stage(way_back, line), keep_old=False)
             kernel.traffic.say(
                 f"{reason} The lease is closed{cost}. The notebook is back on the CPU as it was before the move."
+                + way_on(lease)
             )
             kernel.start_restarter()
             kernel.traffic.open()
@@ -231,6 +234,7 @@ class ComputeHubKernelManager(AsyncMappingKernelManager):
             await way_back.end()
         kernel.traffic.say(
             f"{reason} The lease is closed{cost}. The notebook goes on with a new kernel on the CPU, without variables."
+            + way_on(lease)
         )
         return False
 

@@ -77,7 +77,7 @@ class SwitchRequest:
         }
 
 
-def judge(request: SwitchRequest, lost: list[dict[str, Any]], problems: list[dict[str, str]]) -> None:
+def judge(request: SwitchRequest, lost: list[dict[str, Any]], problems: list[dict[str, Any]]) -> None:
     """Raise ``LossNotAccepted`` unless all that stays behind, and all that the other place lacks, was agreed to."""
     refused = lost if request.strict or not request.accept_loss else []
     if not refused and (not problems or request.accept_problems):

@@ -8,6 +8,7 @@ from typing import Any
 
 from computehub_ext.core.actor import Actor
 from computehub_ext.core.errors import ComputeHubError
+from computehub_ext.notebook import room
 from computehub_ext.notebook.kernel import SwitchableKernelManager
 from computehub_ext.notebook.moves import SwitchRequest, SwitchUnderWay, judge
 from computehub_ext.notebook.seen import is_busy
@@ -35,7 +36,7 @@ async def preview(
             if kernel.switch is not None:
                 raise SwitchUnderWay("This notebook is moving already.", switch_id=kernel.switch.id)
             lease = await _priced(actor, kernel, notebook_path, request, answer) if request.target == "gpu" else None
-            await _fill(kernel, request, lease, answer)
+            await _fill(actor, kernel, request, lease, answer)
     except TimeoutError:
         answer["waits"] = _SILENT
     except ComputeHubError as error:
@@ -78,7 +79,11 @@ async def _priced(
 
 
 async def _fill(
-    kernel: SwitchableKernelManager, request: SwitchRequest, lease: dict[str, Any] | None, answer: dict[str, Any]
+    actor: Actor,
+    kernel: SwitchableKernelManager,
+    request: SwitchRequest,
+    lease: dict[str, Any] | None,
+    answer: dict[str, Any],
 ) -> None:
     found: dict[str, Any] = {}
     if request.keep != "none":
@@ -89,7 +94,9 @@ async def _fill(
         found = await kernel.kernels.carrier.preview(kernel.line, request.keep)
     elif answer["busy"]:
         answer["waits"] = _CELL_RUNS
-    answer["preview"] = weighed(found, lease or answer["quote"], [])
+    price = lease or answer["quote"]
+    cramped = await room.problems(kernel.plane, actor, price, int(found.get("total_bytes", 0)))
+    answer["preview"] = weighed(found, price, cramped)
     judge(request, answer["preview"]["lost"], [])
 
 

@@ -16,6 +16,7 @@ async def place_of(plane: Any, actor: Actor, kernel: Any, notebook_path: str | N
     """The kernel's place, shaped as openapi.yaml's ``KernelPlace``."""
     lease_id: str | None = getattr(kernel, "lease_id", None)
     seen = await _seen(plane, actor, lease_id)
+    last = await _seen(plane, actor, getattr(kernel, "last_lease_id", None)) if lease_id is None else None
     switch: Switch | None = getattr(kernel, "switch", None)
     busy = is_busy(kernel)
     moved_by: Actor | None = getattr(kernel, "moved_by", None)
@@ -24,6 +25,7 @@ async def place_of(plane: Any, actor: Actor, kernel: Any, notebook_path: str | N
         "place": "cpu" if lease_id is None else "gpu",
         "notebook_path": notebook_path,
         "lease": seen["lease"] if seen else None,
+        "last_lease": last["lease"] if last and last["is_mine"] else None,
         "switch": switch.as_json() if switch is not None else None,
         "payer": seen["payer"] if seen else None,
         "moved_by": named(moved_by) if moved_by is not None else None,

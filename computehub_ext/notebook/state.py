@@ -23,7 +23,7 @@ _SHELL = "__import__('IPython').get_ipython()"
 
 
 def weighed(
-    found: Mapping[str, Any], price: Mapping[str, Any] | None, problems: list[dict[str, str]]
+    found: Mapping[str, Any], price: Mapping[str, Any] | None, problems: list[dict[str, Any]]
 ) -> dict[str, Any]:
     """A kernel's own preview with its price, shaped as openapi.yaml's ``Preview``.
 

@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 from computehub_ext.core.actor import Actor
 from computehub_ext.core.errors import BackendError, ComputeHubError, Conflict, IllegalMove
 from computehub_ext.core.ids import new_id
+from computehub_ext.notebook import room
 from computehub_ext.notebook.code import Line
 from computehub_ext.notebook.kernel import SwitchableKernelManager
 from computehub_ext.notebook.moves import (
@@ -84,7 +85,7 @@ class Switch:
         self._manifest: dict[str, Any] | None = None
         self._ticket = ""
         self._restored: dict[str, Any] | None = None
-        self._problems: list[dict[str, str]] = []
+        self._problems: list[dict[str, Any]] = []
         self._task: asyncio.Task[None] | None = None
         self._giving_up: tuple[str, bool] | None = None
         self._started_at = datetime.now(UTC)
@@ -271,6 +272,9 @@ class Switch:
         if not same_python(str(preview.get("python", "")), new.python):
             preview = await self._carrier.preview(self._line, self.request.keep, new.python)
         self._problems = await self._carrier.check(new.line, preview)
+        if self.to_gpu:
+            size = int(preview.get("total_bytes", 0))
+            self._problems += await room.problems(self.kernel.plane, self.actor, self.lease, size)
         self.preview = weighed(preview, self.lease, self._problems)
         judge(self.request, self.preview["lost"], self._problems)
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from computehub_ext.backends.model import Backend, Ending, Logs, LookState, Placed, StartRequest
+from computehub_ext.backends.model import Backend, Ending, Limits, Logs, LookState, Placed, StartRequest
 from computehub_ext.core.errors import ComputeHubError, Invalid, NotFound, Refused
 from computehub_ext.core.ids import new_id
 
@@ -245,6 +245,15 @@ class BackendContract(_Requests):
         assert isinstance(backend.log(request.placement_id), str)
         with pytest.raises(NotFound):
             backend.log("placement_nobody")
+
+    def test_what_a_kernel_may_use_is_told_as_amounts_or_as_no_limit(self, backend: Backend, ask: Ask) -> None:
+        if not isinstance(backend, Limits):
+            return  # it promises none
+        limits = backend.limits()
+        assert limits.memory_mib is None or limits.memory_mib > 0
+        assert limits.cpus is None or limits.cpus > 0
+        backend.start(ask())
+        assert backend.limits() == limits, "they are one kernel's, however many run"
 
     @pytest.mark.parametrize("placement_id", ["", "../up", "a/b", "a b", "x" * 81, "-rf"])
     def test_an_id_that_is_no_label_is_refused(self, backend: Backend, ask: Ask, placement_id: str) -> None:

@@ -12,6 +12,7 @@ from computehub_ext.backends.model import (
     Backend,
     Ending,
     Health,
+    KernelLimits,
     Look,
     LookState,
     Placed,
@@ -50,6 +51,7 @@ class FakePlace:
     """Called before anything is written down; raise here to lose the call on its way."""
     after_start: Callable[[StartRequest], None] = lambda request: None
     """Called when the kernel runs; raise here to lose the answer."""
+    limits: KernelLimits = field(default_factory=KernelLimits)
     ports_used: int = 20_000
     warm: int = 0
     lock: threading.RLock = field(default_factory=threading.RLock)
@@ -146,6 +148,9 @@ class FakeBackend(Backend):
         if found is None:
             raise NotFound("There is no such placement here.", placement_id=placement_id)
         return found.log
+
+    def limits(self) -> KernelLimits:
+        return self.place.limits
 
     def health(self) -> Health:
         return Health(self.place.healthy, "" if self.place.healthy else "The machine is not well.")

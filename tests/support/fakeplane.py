@@ -80,6 +80,8 @@ class FakePlane:
         self.reported: list[tuple[str, bool]] = []
         self.calls: list[str] = []
         self.refuse: dict[str, ComputeHubError] = {}
+        self.cramped: dict[str, Any] | None = None
+        """What ``room_for`` answers: where a kernel's memory is too small for what is to move."""
         self.pending_orders: list[dict[str, Any]] = []
         self.envs: list[dict[str, str]] = []
         self.where = Where()
@@ -249,6 +251,10 @@ class FakePlane:
         if lease["owner"] != actor.username and not actor.is_admin:
             raise NotFound(f"There is no lease {lease_id} of yours.")
         return dict(lease)
+
+    async def room_for(self, actor: Actor, pool: str, count: int, memory_mib: int) -> Any:
+        await self._called("room_for")
+        return self.cramped
 
     async def lease_seen(self, actor: Actor, lease_id: str) -> Any:
         lease = self._of(lease_id)

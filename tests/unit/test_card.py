@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from computehub_ext.kernel import card, pages
+from computehub_ext.kernel import card, offered, pages
 from computehub_ext.kernel.report import Commands, Facts, Note, Page, Progress, Table, WebLink
 from tests.unit.fake_api import M, booking, lease, offer, switch
 
@@ -219,7 +219,7 @@ def test_no_page_lets_markup_through() -> None:
         pages.status_page(kernel, me, "UTC", "%gpu"),
         pages.balance_page(me),
         pages.allowance_page(me, [approval], "UTC"),
-        pages.offers_page([offer(EVIL, 1)], "UTC", "%gpu"),
+        offered.offers_page([offer(EVIL, 1)], "UTC", "%gpu"),
         pages.bookings_page([booking(id=EVIL, model=EVIL, state="held")], "UTC", "%gpu"),
         pages.booked_page(booking(id=EVIL, model=EVIL), "UTC", "%gpu"),
         pages.history_page([line], "UTC"),

@@ -87,21 +87,45 @@ def test_status_warns_when_little_time_is_left(api: FakeApi, desk: RecordingDesk
 
 def test_status_says_why_the_last_gpu_was_given_back(api: FakeApi, desk: RecordingDesk) -> None:
     ended = lease(state="closed", end_reason="idle", end_message="No cell ran for a while.")
-    kernel = {"kernel_id": KERNEL_ID, "place": "cpu", "notebook_path": "a.ipynb", "lease": ended, "switch": None}
-    api.answers["GET", f"kernels/{KERNEL_ID}"] = lambda asked: kernel
-    assert "The last GPU: No cell ran for a while." in run(desk, "")
+    kernel = {"kernel_id": KERNEL_ID, "place": "cpu", "notebook_path": "a.ipynb", "lease": None, "switch": None}
+    api.answers["GET", f"kernels/{KERNEL_ID}"] = lambda asked: {**kernel, "last_lease": ended}
+    assert "It was on T4 (simulated). No cell ran for a while." in run(desk, "")
+
+
+def test_status_names_the_limit_of_memory_and_a_place_with_more(api: FakeApi, desk: RecordingDesk) -> None:
+    said = "The kernel needed more than the 4 GiB of main memory (RAM) that it may use there, and was ended."
+    roomier = {**offer("V100", 2.5), "kernel_limits": {"memory_mib": 16384, "cpus": 4}}
+    ended = lease(state="closed", end_reason="out_of_memory", end_message=said, roomier=roomier)
+    kernel = {"kernel_id": KERNEL_ID, "place": "cpu", "notebook_path": "a.ipynb", "lease": None, "switch": None}
+    api.answers["GET", f"kernels/{KERNEL_ID}"] = lambda asked: {**kernel, "last_lease": ended}
+    shown = run(desk, "")
+    assert f"Warning: It was on T4 (simulated). {said}" in shown
+    assert "%gpu on V100" in shown
+    assert "16 GiB of RAM, 2.50 credits an hour, simulated, free now" in shown
 
 
 def test_offers_are_sorted_by_price_and_called_simulated(api: FakeApi, desk: RecordingDesk) -> None:
     api.offers = [offer("A100", 4, free=0, memory=80), offer("T4", 1, count=2, free=2, simulated=False)]
     assert run(desk, "offers").splitlines()[2:7] == [
         "Price for one GPU, an hour",
-        "  Model               Free  Credits/h  Memory  From                                   Billed in",
-        "  ----------------  ------  ---------  ------  -------------------------------------  ---------",
-        "  T4                2 of 2       1.00  16 GiB  now                                    credits",
-        "  A100 (simulated)  0 of 1       4.00  80 GiB  Mon 2 Mar 2026, 12:30 CET (11:30 UTC)  credits",
+        "  Model               Free  Credits/h  GPU memory  From                                   Billed in",
+        "  ----------------  ------  ---------  ----------  -------------------------------------  ---------",
+        "  T4                2 of 2       1.00      16 GiB  now                                    credits",
+        "  A100 (simulated)  0 of 1       4.00      80 GiB  Mon 2 Mar 2026, 12:30 CET (11:30 UTC)  credits",
     ]
     assert "Simulated GPUs behave like real ones in everything but CUDA" in desk.said
+
+
+def test_offers_show_main_memory_and_cores_apart_from_the_gpus_memory(api: FakeApi, desk: RecordingDesk) -> None:
+    limits = {"memory_mib": 6144, "cpus": 1.5}
+    api.offers = [{**offer("T4", 1, simulated=False), "kernel_limits": limits}, offer("V100", 2, simulated=False)]
+    assert run(desk, "offers").splitlines()[3:7] == [
+        "  Model    Free  Credits/h  GPU memory       RAM     Cores  From  Billed in",
+        "  -----  ------  ---------  ----------  --------  --------  ----  ---------",
+        "  T4     1 of 1       1.00      16 GiB     6 GiB       1.5  now   credits",
+        "  V100   1 of 1       2.00      16 GiB  no limit  no limit  now   credits",
+    ]
+    assert "GPU memory is the device's own." in desk.said
 
 
 def test_real_gpus_are_not_explained_as_simulated(api: FakeApi, desk: RecordingDesk) -> None:

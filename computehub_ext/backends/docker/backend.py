@@ -19,7 +19,18 @@ from pathlib import Path
 
 from computehub_ext.core.errors import BackendError, NoCapacity, NotFound, Refused, SkipPlace
 
-from ..model import ENDINGS, Backend, Ending, Health, Look, LookState, Placed, StartRequest, check_placement_id
+from ..model import (
+    ENDINGS,
+    Backend,
+    Ending,
+    Health,
+    KernelLimits,
+    Look,
+    LookState,
+    Placed,
+    StartRequest,
+    check_placement_id,
+)
 from . import endings, recipe
 from .adoption import Takeover
 from .containers import Containers
@@ -332,6 +343,9 @@ class DockerBackend(Backend):
             time.sleep(folder.poll_seconds)
 
     # The rest
+
+    def limits(self) -> KernelLimits:
+        return KernelLimits(self.settings.memory_mib or None, self.settings.cpus or None)
 
     def health(self) -> Health:
         try:

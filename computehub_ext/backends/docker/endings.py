@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from ..model import ENDINGS, Ending
+from ..model import ENDINGS, Ending, KernelLimits
 from .engine import Container
 from .folders import Folder
 from .records import Record
@@ -39,12 +39,7 @@ def of(container: Container, folder: Folder, said: str) -> Record:
         reason = Ending.OUT_OF_MEMORY
     message = ENDINGS[reason]
     if reason is Ending.OUT_OF_MEMORY and container.memory_bytes:
-        message = f"The kernel used more than the {_amount(container.memory_bytes)} of memory that it may have here."
+        message = KernelLimits(memory_mib=container.memory_bytes >> 20).exceeded()
     finished_at = time.time() if container.finished_at is None else container.finished_at.timestamp()
     log = "\n".join(part for part in (folder.log_tail(), said) if part)
     return Record(folder.key, reason, code if isinstance(code, int) else None, message, finished_at, log=log)
-
-
-def _amount(size: int) -> str:
-    mib = size / 2**20
-    return f"{mib / 1024:g} GiB" if mib >= 1024 else f"{mib:g} MiB"

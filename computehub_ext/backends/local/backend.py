@@ -18,7 +18,18 @@ from typing import Any
 from computehub_ext.core.errors import NotFound, NotYetEnded, Refused, SkipPlace
 
 from ..environment import PASSED_ON, a_standby_can_take, for_placement
-from ..model import ENDINGS, Backend, Ending, Health, Look, LookState, Placed, StartRequest, check_placement_id
+from ..model import (
+    ENDINGS,
+    Backend,
+    Ending,
+    Health,
+    KernelLimits,
+    Look,
+    LookState,
+    Placed,
+    StartRequest,
+    check_placement_id,
+)
 from .directory import PlacementDirectory
 from .launch import Command, Launcher
 from .processes import kill_labelled, labelled, send
@@ -302,6 +313,9 @@ class LocalBackend(Backend):
         self._launcher.reap()
 
     # The rest
+
+    def limits(self) -> KernelLimits:
+        return KernelLimits()
 
     def health(self) -> Health:
         if sys.platform != "linux":

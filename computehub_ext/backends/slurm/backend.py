@@ -15,7 +15,18 @@ import zmq
 from computehub_ext.core.errors import BackendError, NoCapacity, NotFound, NotYetEnded, Refused, SkipPlace, Unreachable
 
 from ..environment import SECRET_NAMES, for_placement
-from ..model import ENDINGS, Backend, Ending, Health, Look, LookState, Placed, StartRequest, check_placement_id
+from ..model import (
+    ENDINGS,
+    Backend,
+    Ending,
+    Health,
+    KernelLimits,
+    Look,
+    LookState,
+    Placed,
+    StartRequest,
+    check_placement_id,
+)
 from . import submit
 from .commands import Slurm
 from .desk import Desk, digest
@@ -358,6 +369,9 @@ class SlurmBackend(Backend):
             if answer is not None and answer.get("log"):
                 return str(answer["log"])[-_LOG_BYTES_MAX:]
         return record.log or self._slurm.output(record.user, placement_id)
+
+    def limits(self) -> KernelLimits:
+        return KernelLimits(self._settings.memory_mib or None, self._settings.cpus or None)
 
     def health(self) -> Health:
         if self._link.problem:

@@ -40,7 +40,7 @@ _STATES: dict[str, tuple[Ending, str]] = {
     "DEADLINE": (Ending.TIME_LIMIT, ""),
     "NODE_FAIL": (Ending.NODE_LOST, ""),
     "BOOT_FAIL": (Ending.NODE_LOST, "The machine that the kernel was to run on did not come up."),
-    "OUT_OF_MEMORY": (Ending.OUT_OF_MEMORY, "The kernel used more memory than its job was given and was ended by it."),
+    "OUT_OF_MEMORY": (Ending.OUT_OF_MEMORY, ""),
     "CANCELLED": (Ending.STOPPED, "The kernel's job was cancelled on the cluster."),
     "REVOKED": (Ending.STOPPED, "The kernel's job was cancelled on the cluster."),
 }

@@ -95,6 +95,31 @@ describe("the form", () => {
 });
 
 describe("the preview", () => {
+  it("warns of variables that are too large for the place, with those where they would fit", async () => {
+    const fits = [
+      offer({ model: "V100", pool_id: "v", kernel_limits: { memory_mib: 16_384, cpus: null } }),
+      offer({ model: "A100", pool_id: "a", free_now: 0, kernel_limits: { memory_mib: 65_536, cpus: 8 } }),
+    ];
+    const message = "The notebook's variables take 5.2 GB.";
+    const preview = { carried: [], lost: [], problems: [{ kind: "memory" as const, message, fits }], total_bytes: 5e9 };
+    const changes: object[] = [];
+    render(
+      <MovePreview
+        draft={{ ...newDraft("gpu"), model: "T4" }}
+        answer={answer({ preview })}
+        error={null}
+        isAsking={false}
+        onChange={(change) => changes.push(change)}
+        onRetry={nothing}
+        onBook={nothing}
+      />,
+    );
+    expect(screen.getByRole("alert").textContent).toContain(message);
+    expect(screen.getByRole("button", { name: /^A100, 64 GiB RAM, 8 cores, .* free from / })).toBeTruthy();
+    await userEvent.click(screen.getByRole("button", { name: "Take V100, 16 GiB RAM, 1.00 credits an hour" }));
+    expect(changes).toContainEqual({ model: "V100", acceptsLoss: false });
+  });
+
   const show = (given: PreviewAnswer, onChange = nothing as (change: object) => void) =>
     render(
       <MovePreview

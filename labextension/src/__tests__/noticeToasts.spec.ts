@@ -8,7 +8,7 @@ import { ComputeHub } from "../models/hub";
 import type { Notice } from "../models/notices";
 import { Preferences } from "../models/preferences";
 import { NoticeToasts } from "../widgets/noticeToasts";
-import { FakeServer, lease, moveOf, refusal } from "./server";
+import { FakeServer, lease, moveOf, offer, refusal } from "./server";
 
 const words = wordsOf(nullTranslator.load("computehub"), "en");
 const events = { stream: { connect: () => true, disconnect: () => true } };
@@ -36,7 +36,7 @@ function toastsOn(server: FakeServer, moves: unknown = null) {
   const preferences = new Preferences();
   const commands = new CommandRegistry();
   const toasts = new NoticeToasts({ hub, moves, notices: board, preferences, words, commands } as never);
-  return { hub, board, preferences, toasts };
+  return { hub, board, commands, preferences, toasts };
 }
 
 const shown = () => Notification.manager.notifications.map(({ message }) => message);
@@ -63,6 +63,25 @@ describe("NoticeToasts", () => {
     asked!.options.actions![0]!.callback(new MouseEvent("click"));
     await told;
     expect(shown()).toContain("The Jupyter server does not answer. What you see may be old.");
+    toasts.dispose();
+    hub.dispose();
+  });
+
+  it("offers a place with more room after a kernel needed more memory than it had", async () => {
+    const { board, commands, hub, toasts } = toastsOn(new FakeServer());
+    const moved: unknown[] = [];
+    commands.addCommand("computehub:move-notebook", { execute: (args) => moved.push(args) });
+    const roomier = offer({ model: "V100", kernel_limits: { memory_mib: 16_384, cpus: 4 } });
+    const said = "The kernel needed more than the 4 GiB of main memory (RAM) that it may use there, and was ended.";
+    const ended = lease({ state: "closed", end_reason: "out_of_memory", end_message: said, roomier });
+    board.put({ id: "ended:1", kind: "ended", lease: ended });
+    expect(shown()[0]).toContain(said);
+    expect(shown()[0]).toContain("There is more room on V100 (16 GiB RAM, 4 cores, 1.00 credits an hour).");
+    const [move] = Notification.manager.notifications[0]!.options.actions!;
+    expect(move!.label).toBe("Move to V100…");
+    move!.callback(new MouseEvent("click"));
+    await Promise.resolve();
+    expect(moved).toEqual([{ kernel_id: "kernel-1", model: "V100", count: 1 }]);
     toasts.dispose();
     hub.dispose();
   });

@@ -89,6 +89,17 @@ describe("OfferList", () => {
     expect(chosen(offers, { text: "", order }).map(({ model }) => model)).toEqual(models);
   });
 
+  it("tells a GPU's own memory from what a kernel may use beside it", () => {
+    const limited = { ...offers[0]!, kernel_limits: { memory_mib: 6_144, cpus: 1.5 } };
+    const filter = { text: "", order: "price" } as const;
+    render(<OfferList offers={[limited, offers[1]!]} filter={filter} onFilter={nothing} onBook={nothing} />);
+    const row = within(screen.getByRole("listitem", { name: "A100" }));
+    expect(row.getByText("80 GiB GPU memory")).toBeTruthy();
+    expect(row.getByText("6 GiB RAM")).toBeTruthy();
+    expect(row.getByText("1.5 cores")).toBeTruthy();
+    expect(within(screen.getByRole("listitem", { name: "T4" })).queryByText(/RAM|core/)).toBeNull();
+  });
+
   it("finds by any part of the model and the pool, whatever the case", () => {
     expect(chosen(offers, { text: " BIG a1", order: "price" }).map(({ model }) => model)).toEqual(["A100"]);
   });

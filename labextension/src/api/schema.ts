@@ -909,6 +909,11 @@ export interface components {
       /** @description You are the payer. */
       is_mine: boolean;
       kernel_id: components["schemas"]["Id"];
+      /**
+       * @description On the CPU, and only for who paid: the lease whose kernel died, until the notebook moves again or its server is
+       *     started anew.
+       */
+      last_lease: components["schemas"]["Lease"] | null;
       lease: components["schemas"]["Lease"] | null;
       /** @description What the routes would let you do now. */
       may: {
@@ -948,7 +953,7 @@ export interface components {
       devices: components["schemas"]["Device"][];
       /** @description The reason as a sentence. */
       end_message: string | null;
-      /** @description A word, such as returned, idle or time_up. */
+      /** @description A word, such as returned, idle, time_up or out_of_memory. */
       end_reason: string | null;
       ended_at: components["schemas"]["MaybeTime"];
       ends_at: components["schemas"]["Time"];
@@ -971,6 +976,11 @@ export interface components {
       placement_id: string | null;
       pool: string;
       rate_microcredits_per_hour: components["schemas"]["Rate"];
+      /**
+       * @description Where a kernel may use more main memory, as of now, for a lease with the end reason `out_of_memory`; null where
+       *     no place has more, and for all others.
+       */
+      roomier: components["schemas"]["Offer"] | null;
       /**
        * Format: date-time
        * @description The control plane's clock, to count on from.
@@ -1079,6 +1089,10 @@ export interface components {
      *       "count": 2,
      *       "simulated": true,
      *       "memory_mib": 15360,
+     *       "kernel_limits": {
+     *         "memory_mib": 16384,
+     *         "cpus": 4
+     *       },
      *       "rate_microcredits_per_hour": 1000000,
      *       "free_now": 2,
      *       "earliest_at": "2026-03-02T09:00:00Z",
@@ -1093,6 +1107,14 @@ export interface components {
       count: number;
       earliest_at: components["schemas"]["MaybeTime"];
       free_now: number;
+      /** @description What one kernel may use of the machine beside the GPU; null where nothing but the machine sets an end. */
+      kernel_limits: {
+        /** @description Cores. */
+        cpus: number | null;
+        /** @description Main memory (RAM). Who needs more loses the kernel. */
+        memory_mib: number | null;
+      };
+      /** @description Memory of one GPU, which is not the kernel's; 0 where nobody says. */
       memory_mib: number;
       model: string;
       pool: string;
@@ -1175,8 +1197,10 @@ export interface components {
       }[];
       lost?: components["schemas"]["LostName"][];
       problems?: {
+        /** @description For `memory`, the offers that would have enough of it, best first. */
+        fits?: components["schemas"]["Offer"][];
         /** @enum {string} */
-        kind?: "folder" | "package" | "cuda" | "python";
+        kind?: "folder" | "package" | "cuda" | "python" | "memory";
         message?: string;
       }[];
       rate_microcredits_per_hour?: number | null;
@@ -1283,8 +1307,8 @@ export interface components {
       /** @description A cell runs. */
       busy: boolean;
       /**
-       * @description Null while a cell runs, and where the notebook can't be moved by you at all. `problems` is empty: what the other
-       *     place lacks is found by the move itself.
+       * @description Null while a cell runs, and where the notebook can't be moved by you at all. `problems` has at most one of the
+       *     kind `memory`: what else the other place lacks is found by the move itself.
        */
       preview: components["schemas"]["Preview"] | null;
       /** @description What the move would be refused with, such as `insufficient_credits` or `loss_not_accepted`. */

@@ -133,6 +133,7 @@ function causeOf({ lease, memo }: HistoryLine, { trans }: Words): string {
     unpaid: trans.__("Ended because nobody renewed it in time."),
     start_failed: trans.__("It could not be started; nothing was charged."),
     cancelled: trans.__("The move was cancelled; nothing was charged."),
+    out_of_memory: trans.__("The kernel needed more main memory (RAM) than it may use there."),
     preempted: trans.__("The cluster took the GPU for work that goes first."),
     place_lost: trans.__("Its machine could not be reached any more; billed is what was used before."),
   };

@@ -8,6 +8,7 @@ import { FieldError } from "./field";
 import { KeepField } from "./keepField";
 import { LengthField } from "./lengthField";
 import { SimulatedBadge, Skeleton } from "./parts";
+import { gpuMemoryWords, roomWords } from "./room";
 import { useWords } from "./words";
 
 export interface MoveFormProps {
@@ -99,7 +100,8 @@ function ModelField(
 }
 
 function ModelWords({ offer }: { offer: Offer }): JSX.Element {
-  const { trans, formats } = useWords();
+  const words = useWords();
+  const { trans, formats } = words;
   let free: ReactNode = trans.__("none free");
   if (offer.unwell) {
     free = <span title={offer.unwell}>{trans.__("not available now")}</span>;
@@ -113,7 +115,11 @@ function ModelWords({ offer }: { offer: Offer }): JSX.Element {
       <span className="ch-ModelRow-model">
         {offer.model} {offer.simulated && <SimulatedBadge />}
       </span>
-      <span>{formats.memory(offer.memory_mib)}</span>
+      <span className="ch-ModelRow-room">
+        {[gpuMemoryWords(words, offer), roomWords(words, offer).join(", ")].map(
+          (said) => said && <span key={said}>{said}</span>,
+        )}
+      </span>
       <span>{formats.rate(offer.rate_microcredits_per_hour)}</span>
       <span className={offer.free_now > 0 ? "ch-mod-free" : "ch-mod-taken"}>{free}</span>
     </>

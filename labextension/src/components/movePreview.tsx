@@ -3,6 +3,7 @@ import type { LostName, Quote } from "../api/types";
 import type { MoveDraft } from "../models/moveDraft";
 import type { PreviewAnswer } from "../models/previewer";
 import { Button, ErrorNote, SimulatedBadge, Skeleton } from "./parts";
+import { Cramped } from "./room";
 import { useWords } from "./words";
 
 /** What the form shows a message at; anything else is told below the price. */
@@ -33,6 +34,7 @@ export function MovePreview(props: MovePreviewProps): JSX.Element {
             <Carried draft={draft} answer={answer} />
           </dl>
           {answer.waits && <p className="ch-Note ch-mod-wait">{answer.waits}</p>}
+          <Cramped answer={answer} onChange={onChange} />
           <Loss draft={draft} answer={answer} onChange={onChange} />
           <Refusal answer={answer} onChange={onChange} onBook={onBook} />
         </div>

@@ -2,6 +2,7 @@ import { useId } from "react";
 
 import type { Offer } from "../api/types";
 import { Button, EmptyNote, SimulatedBadge } from "./parts";
+import { gpuMemoryWords, roomWords } from "./room";
 import { useWords } from "./words";
 
 export type OfferOrder = "price" | "free" | "memory";
@@ -69,7 +70,7 @@ function OfferTools({ filter, onFilter }: Pick<OfferListProps, "filter" | "onFil
   const orders: Record<OfferOrder, string> = {
     price: trans.__("Cheapest"),
     free: trans.__("Most free"),
-    memory: trans.__("Most memory"),
+    memory: trans.__("Most GPU memory"),
   };
   return (
     <div className="ch-Tools">
@@ -101,7 +102,8 @@ function OfferTools({ filter, onFilter }: Pick<OfferListProps, "filter" | "onFil
 }
 
 function OfferItem({ offer, onBook, onMove }: Pick<OfferListProps, "onBook" | "onMove"> & { offer: Offer }) {
-  const { trans, formats } = useWords();
+  const words = useWords();
+  const { trans, formats } = words;
   const isFree = offer.free_now > 0;
   return (
     <li className="ch-Item" aria-label={offer.model}>
@@ -109,12 +111,14 @@ function OfferItem({ offer, onBook, onMove }: Pick<OfferListProps, "onBook" | "o
         <span className="ch-Item-title">
           {offer.model} {offer.simulated && <SimulatedBadge />}
         </span>
-        {offer.memory_mib > 0 && <span className="ch-Item-amount">{formats.memory(offer.memory_mib)}</span>}
-      </div>
-      <div className="ch-Item-head">
-        <span>{formats.rate(offer.rate_microcredits_per_hour)}</span>
         <span className={`ch-State ${isFree ? "ch-mod-good" : "ch-mod-wait"}`}>{freeWords(offer)}</span>
       </div>
+      <p className="ch-Item-line">
+        <span>{formats.rate(offer.rate_microcredits_per_hour)}</span>
+        {[gpuMemoryWords(words, offer), ...roomWords(words, offer)].map(
+          (said) => said && <span key={said}>{said}</span>,
+        )}
+      </p>
       {offer.unwell && <p className="ch-Hint">{offer.unwell}</p>}
       <div className="ch-Item-actions">
         {onMove && isFree && <Button label={trans.__("Move here")} kind="accept" onClick={() => onMove(offer)} />}

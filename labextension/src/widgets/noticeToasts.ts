@@ -3,9 +3,10 @@ import { PathExt } from "@jupyterlab/coreutils";
 import type { CommandRegistry } from "@lumino/commands";
 import type { IDisposable } from "@lumino/disposable";
 
-import type { Lease } from "../api/types";
+import type { Lease, Offer } from "../api/types";
 import { CommandIDs } from "../commands";
 import { devicesOf } from "../components/moveWords";
+import { roomWords } from "../components/room";
 import type { Words } from "../components/words";
 import { reasonInWords } from "../components/words";
 import { Actions } from "../models/actions";
@@ -118,10 +119,20 @@ export class NoticeToasts implements IDisposable {
         const { lease } = notice;
         const cost = formats.credits(lease.cost_microcredits);
         const [where, what] = [nameOf(words, lease), devicesOf(words, lease)];
+        const said = trans.__("%1 left %2 (%3 in all). %4", where, what, cost, lease.end_message ?? "");
+        const show = this.answer(notice, trans.__("Show the panel"), () => this.showPanel());
+        const { roomier } = lease;
+        if (!roomier) {
+          return { message: said, type: "info", actions: [show] };
+        }
+        const more = [...roomWords(words, roomier), formats.rate(roomier.rate_microcredits_per_hour)].join(", ");
         return {
-          message: trans.__("%1 left %2 (%3 in all). %4", where, what, cost, lease.end_message ?? ""),
-          type: "info",
-          actions: [this.answer(notice, trans.__("Show the panel"), () => this.showPanel())],
+          message: trans.__("%1 There is more room on %2 (%3).", said, roomier.model, more),
+          type: "warning",
+          actions: [
+            this.answer(notice, trans.__("Move to %1…", roomier.model), () => this.moveOn(lease, roomier), "accent"),
+            show,
+          ],
         };
       }
       case "failed": {
@@ -166,6 +177,18 @@ export class NoticeToasts implements IDisposable {
     const { hub } = this.options;
     await hub.client.keepKernel(kernelId);
     hub.places.invalidate(kernelId);
+  }
+
+  /** Ask about a move to where there is more room; where the notebook is not open, at least show what there is. */
+  private async moveOn({ kernel_id: kernelId, count }: Lease, { model }: Offer): Promise<void> {
+    const { commands } = this.options;
+    const args = { kernel_id: kernelId, model, count };
+    if (commands.hasCommand(CommandIDs.moveNotebook) && commands.isEnabled(CommandIDs.moveNotebook, args)) {
+      // Its dialog stays open for as long as a person likes.
+      void commands.execute(CommandIDs.moveNotebook, args);
+    } else {
+      await this.showPanel();
+    }
   }
 
   private async showPanel(): Promise<void> {
