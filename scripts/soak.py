@@ -29,6 +29,8 @@ MOST_SECONDS = 3600
 FUZZ_SECONDS = 300
 """For each of its two tests."""
 KILL_ROUNDS = 10
+LOG = ROOT / ".test" / "soak.log"
+"""All that the last part's pytest said."""
 PLAIN = ["tests/unit", "tests/contract", "tests/integration"]
 
 
@@ -45,8 +47,10 @@ def pytest(*arguments: str, python: str = sys.executable, **environment: str) ->
         check=False,
     )
     lines = [line for line in done.stdout.splitlines() if line.strip()]
+    LOG.parent.mkdir(exist_ok=True)
+    LOG.write_text(done.stdout + done.stderr)
     if done.returncode:
-        print(done.stdout[-6000:] + done.stderr[-2000:])
+        print(done.stdout[-6000:] + done.stderr[-2000:], f"\nAll of it is in {LOG}.")
     return done.returncode == 0, lines[-1].strip("= ") if lines else "nothing was run"
 
 
@@ -85,7 +89,7 @@ def pins(resolution: str) -> tuple[bool, str]:
         python = str(venv / "bin" / "python")
         install = [uv, "pip", "install", "--quiet", "--python", python, "--resolution", resolution]
         subprocess.run([*install, f"{ROOT}[test]"], check=True, cwd=folder)
-        return pytest(*PLAIN, "-n", "2", "--dist", "loadfile", "--max-worker-restart=0", python=python)
+        return pytest(*PLAIN, "--reruns", "1", "-n", "2", "--dist", "loadfile", "--max-worker-restart=0", python=python)
 
 
 def oldest() -> tuple[bool, str]:

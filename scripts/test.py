@@ -29,6 +29,7 @@ STAGES = {
 # What `make test-backends` runs of the above.
 BACKENDS = [
     "tests/contract",
+    "tests/integration/notebook/test_real_places.py",
     *(
         str(path)
         for kind in ("docker", "slurm", "image")
