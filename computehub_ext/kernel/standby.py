@@ -32,6 +32,7 @@ ENVIRONMENT_AT_START = dict(os.environ)  # before the imports below, some of whi
 if sys.path and sys.path[0] == os.path.dirname(os.path.abspath(__file__)):
     del sys.path[0]  # what lies beside this file must not shadow what the user imports
 
+import ipykernel  # noqa: E402
 import zmq  # noqa: E402
 from ipykernel.heartbeat import Heartbeat  # noqa: E402
 from ipykernel.kernelapp import IPKernelApp  # noqa: E402
@@ -40,6 +41,8 @@ from tornado.ioloop import IOLoop  # noqa: E402
 
 MESSAGE_BYTES_MAX = 1024 * 1024
 MESSAGE_SECONDS_MAX = 2.0
+IPYKERNEL_MIN = (7, 4)
+"""Older ones leave a socket of theirs, such as a subshell's, in the clear."""
 REFUSALS_MAX = 3
 """A secret of 256 bits is not guessed; who tries four times is not who we wait for, and the standby gives up."""
 
@@ -48,6 +51,7 @@ class BoundHeartbeat(Heartbeat):
     """A heartbeat whose port is bound when it is chosen: ipykernel's own closes it in between, and may lose it."""
 
     keys: tuple[bytes, bytes] | None = None
+    wanted_port = 0
 
     def pick_port(self) -> int:
         self.socket = self.context.socket(zmq.ROUTER)
@@ -60,6 +64,9 @@ class BoundHeartbeat(Heartbeat):
             while os.path.exists(f"{self.ip}-{self.port}"):
                 self.port += 1
             self.socket.bind(f"ipc://{self.ip}-{self.port}")
+        elif self.wanted_port:
+            self.port = self.wanted_port
+            self.socket.bind(f"{self.transport}://{self.ip}:{self.port}")
         else:
             self.port = self.socket.bind_to_random_port(f"{self.transport}://{self.ip}")
         return self.port
@@ -99,8 +106,8 @@ class LeasedKernelApp(IPKernelApp):
         return super()._bind_socket(s, port)
 
     def init_heartbeat(self) -> None:
-        BoundHeartbeat.keys = self.keys
-        self.heartbeat = BoundHeartbeat(zmq.Context(), (self.transport, self.ip, self.hb_port))
+        BoundHeartbeat.keys, BoundHeartbeat.wanted_port = self.keys, self.hb_port
+        self.heartbeat = BoundHeartbeat(zmq.Context(), (self.transport, self.ip, 0))  # 0 has it ask `pick_port`
         self.hb_port = self.heartbeat.port
         self.heartbeat.start()
 
@@ -281,6 +288,18 @@ def curve_keys(connection_file: str) -> tuple[bytes, bytes] | None:
     return info["curve_publickey"].encode("ascii"), info["curve_secretkey"].encode("ascii")
 
 
+def refuse_old_ipykernel(directory: str) -> None:
+    """End with a sentence for the person where encryption is asked of an ipykernel that can't do all of it."""
+    if LeasedKernelApp.keys is None or ipykernel.version_info[:2] >= IPYKERNEL_MIN:
+        return
+    wanted = ".".join(map(str, IPYKERNEL_MIN))
+    words = f"The Python {sys.executable} has ipykernel {ipykernel.__version__}, and {wanted} or newer is needed there."
+    descriptor = os.open(os.path.join(directory, "refused"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with open(descriptor, "w", encoding="utf-8") as file:
+        file.write(words)
+    sys.exit(words)
+
+
 def main() -> None:
     arguments = sys.argv[1:]
     LeasedKernelApp.is_standby = arguments[0] == "--standby"
@@ -294,6 +313,7 @@ def main() -> None:
         file.write(platform.python_version())
     pretend_to_be_launcher(connection_file)
     LeasedKernelApp.keys = curve_keys(connection_file)
+    refuse_old_ipykernel(os.path.dirname(connection_file))
     # A parent of 1 is never polled for, and keeps ipykernel from explaining itself on a terminal that is not there.
     app = LeasedKernelApp.instance(parent_handle=1)
     app.initialize(["-f", connection_file, *others])

@@ -39,7 +39,8 @@ REPOSITORY = "computehub-test/slim"
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PROGRAMS = ("dockerd", "containerd", "runc", "debootstrap", "iptables", "ip", "unshare", "chroot", "tar")
 # A range for measuring networks (RFC 2544), which nobody routes: /19 per kind of engine.
-THIRDS = {"plain": 32, "gpu": 64, "apart": 96, "fenced": 128}
+THIRDS = {"plain": 32, "gpu": 64, "apart": 96, "fenced": 128, "remote": 160}
+TLS_PORT = 2376
 
 
 class DockerEngineFailed(RuntimeError):
@@ -56,6 +57,15 @@ class Engine:
     @property
     def url(self) -> str:
         return f"unix://{self.folder}/docker.sock"
+
+    @property
+    def tls_url(self) -> str:
+        """Where an engine of kind ``remote`` listens as one on another machine does; ``tls`` has the certificates."""
+        return f"tcp://{self.address}:{TLS_PORT}"
+
+    @property
+    def tls(self) -> Path:
+        return self.folder / "tls"
 
     @property
     def image(self) -> str:

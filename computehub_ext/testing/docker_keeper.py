@@ -19,8 +19,17 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import docker_base
-from .docker_engine import REPOSITORY, STOP_SECONDS_MAX, SYSTEM_PATH, THIRDS, DockerEngineFailed, Engine, folder_of
+from . import certificates, docker_base
+from .docker_engine import (
+    REPOSITORY,
+    STOP_SECONDS_MAX,
+    SYSTEM_PATH,
+    THIRDS,
+    TLS_PORT,
+    DockerEngineFailed,
+    Engine,
+    folder_of,
+)
 
 if TYPE_CHECKING:
     import docker
@@ -118,6 +127,8 @@ class Keeper:
             *("--exec-opt", "native.cgroupdriver=cgroupfs", "--cgroup-parent", f"/{self.folder.name}"),
             *("--shutdown-timeout", "2", "--log-level", "warn"),
         ]
+        if self.engine.kind == "remote":
+            dockerd += self._listen_far()
         # Its interface comes from outside, when the namespace is there; then it says "go".
         # With no way further: what asks for the Internet is told so at once and need not wait.
         inside = (
@@ -196,6 +207,12 @@ class Keeper:
         for image in client.images.list():
             if self.engine.image not in image.tags:
                 client.api.remove_image(str(image.id), force=True)
+
+    def _listen_far(self) -> list[str]:
+        certificates.make(self.engine.tls, self.engine.address)
+        names = {"cacert": "ca.pem", "cert": "server.pem", "key": "server-key.pem"}
+        files = (f"--tls{option}={self.engine.tls / name}" for option, name in names.items())
+        return ["-H", f"tcp://0.0.0.0:{TLS_PORT}", "--tlsverify", *files]
 
     def _write_gpu_hook(self) -> Path:
         """dockerd looks for NVIDIA's hook when it starts, and takes requests for GPUs only if it is there."""

@@ -249,8 +249,8 @@ def test_the_image_is_told_by_its_digest(place: Place) -> None:
     ("changes", "field"),
     [
         ({"image": ""}, "image"),
-        ({"engine_url": "tcp://gpu7:2376"}, "engine_url"),
-        ({"engine_url": "ssh://gpu7"}, "engine_url"),
+        ({"engine_url": "tcp://gpu7:2376"}, "tls_ca"),
+        ({"engine_url": "https://gpu7"}, "engine_url"),
         ({"user": "root"}, "user"),
         ({"user": "1000"}, "user"),
         ({"network": "host"}, "network"),

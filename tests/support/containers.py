@@ -21,6 +21,9 @@ from tests.support.processes import ask
 KERNEL_UID = 12345
 """An account that neither this machine nor the image knows."""
 
+REMOTE_HOSTS = ["127.0.0.1", "::1", "198.18.160.2"]
+"""For pytest.mark.allow_hosts: this machine, and where an engine of kind ``remote`` is reached."""
+
 
 def settings_for(engine: Engine, folder: Path, **changes: Any) -> DockerSettings:
     """Return settings of a place whose kernels run as ``KERNEL_UID`` and see ``folder``, which comes to be theirs."""
@@ -36,6 +39,13 @@ def settings_for(engine: Engine, folder: Path, **changes: Any) -> DockerSettings
         "gpus": False,
     }
     return DockerSettings(**{**values, **changes})
+
+
+def remote_settings_for(engine: Engine, folder: Path, **changes: Any) -> DockerSettings:
+    """Return settings of a place whose engine, of kind ``remote``, is reached as one on another machine is."""
+    names = {"tls_ca": "ca.pem", "tls_cert": "cert.pem", "tls_key": "key.pem"}
+    files = {setting: str(engine.tls / name) for setting, name in names.items()}
+    return settings_for(engine, folder, **{"engine_url": engine.tls_url, "network": "bridge", **files, **changes})
 
 
 @dataclass(frozen=True)
@@ -92,4 +102,5 @@ def nothing_left_of(backends: Iterable[DockerBackend]) -> None:
     last.list_placements()
     wait_for(lambda: not containers_of(last), 10, "containers were left behind: they did not go")
     assert last.folders.keys() == set()
+    assert last.engine.lost_volumes(f"{OWNER_LABEL}={last.containers.owner}") == ()
     last.close()

@@ -11,7 +11,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -34,7 +34,7 @@ from ..model import (
 from . import endings, recipe
 from .adoption import Takeover
 from .containers import Containers
-from .engine import Container, NameTaken
+from .engine import Container, Image, NameTaken
 from .folders import Folder
 from .records import Record, Records
 from .settings import DockerSettings
@@ -111,24 +111,28 @@ class DockerBackend(Backend):
         if container.is_over:
             raise self._refusal(self.look(placement_id))
         if container.status == "created":  # its creator was killed before it could start it
-            folder.pay(request.paid_until)
-            self.containers.start(container.id, folder)
+            image = self.containers.image(container.image_id)
+            self.containers.resume(container, wanted, self._filling(request, wanted, image), request.paid_until)
         elif record is None and container.labels.get(recipe.PLACEMENT_LABEL) != placement_id:
             # Without a record nobody's code has run in it yet, so that its folder can be trusted.
             self._takeover.finish(container, folder, request, wanted)
         return container, folder
 
     def _begin(self, request: StartRequest, wanted: recipe.Wanted) -> tuple[Container, Folder]:
-        image = self.containers.image()
+        image, placement_id = self.containers.image(), request.placement_id
+        fill = self._filling(request, wanted, image)
+        name = self.containers.name_of(placement_id)
+        return self.containers.make(name, placement_id, image, wanted, fill, request.paid_until)
+
+    def _filling(self, request: StartRequest, wanted: recipe.Wanted, image: Image) -> Callable[[Folder], None]:
+        containers, key = self.containers, request.session_key.decode("ascii")
 
         def fill(folder: Folder) -> None:
-            environment = recipe.kernel_environment(
-                self.settings, image, wanted, request, folder, self.containers.owner
-            )
-            recipe.fill(folder, self.settings, wanted, environment, request.session_key.decode("ascii"))
+            environment = recipe.kernel_environment(self.settings, image, wanted, request, folder, containers.owner)
+            told, arguments = containers.way.told(folder, request.placement_id), containers.way.arguments()
+            recipe.fill(folder, self.settings, wanted, environment, key, told, arguments=arguments)
 
-        name = self.containers.name_of(request.placement_id)
-        return self.containers.make(name, request.placement_id, image, wanted, fill, request.paid_until)
+        return fill
 
     def _check_room(self) -> None:
         most = self.settings.kernels_max
@@ -138,7 +142,7 @@ class DockerBackend(Backend):
     def _wait_until_it_listens(self, request: StartRequest, container: Container, folder: Folder) -> Placed:
         deadline = time.monotonic() + self.settings.start_seconds_max
         look_again_at = time.monotonic() + _INSPECT_SECONDS
-        while (ports := folder.ports()) is None:
+        while folder.ports() is None:
             if time.monotonic() > look_again_at:
                 look = self.look(request.placement_id)
                 if look.state not in (LookState.STARTING, LookState.RUNNING):
@@ -151,24 +155,27 @@ class DockerBackend(Backend):
             time.sleep(folder.poll_seconds)
         return Placed(
             placement_id=request.placement_id,
+        label = container.labels.get(recipe.PLACEMENT_LABEL, request.placement_id)
+        # Once more, since only what runs has ports that are published.
+        reached = self.containers.way.reached(self.engine.inspect(container.id) or container, folder, label)
+        info, details = reached.pop("connection_info"), reached.pop("details", {})
             connection_info={
-                "transport": "ipc",
-                "ip": recipe.sockets_of(folder),
-                **ports,
+                **info,
                 "key": request.session_key.decode("ascii"),
                 "signature_scheme": "hmac-sha256",
             },
-            warm=container.labels.get(recipe.PLACEMENT_LABEL) != request.placement_id,
+            warm=label != request.placement_id,
             pid=None,
             python_version=folder.python_version(),
-            meeting_dir=folder.inside,
             details={
                 "image": self.settings.image,
                 "image_digest": self.containers.image(container.image_id).digest,
                 "container": container.id[:12],
             },
         )
+                **details,
 
+            **reached,
     def _refusal(self, look: Look) -> Refused:
         tail = self.log(look.placement_id) if look.reason in (Ending.START_FAILED, Ending.CRASHED) else ""
         return Refused(
@@ -282,6 +289,7 @@ class DockerBackend(Backend):
                 self.look(placement_id)
 
     def log(self, placement_id: str) -> str:
+            self.folders.sweep()
         record = self._records.read(check_placement_id(placement_id))
         if record is not None and record.reason is not None:
             return record.log

@@ -12,12 +12,15 @@ from pathlib import Path
 from computehub_ext.core.errors import BackendError, SkipPlace, Unreachable
 
 from . import recipe
+from .access import access_of
 from .engine import Container, Engine, Gone, Image
 from .folders import Folder, Folders
 from .network import PlaceNetwork
 from .settings import DockerSettings
 from .shared import SharedFolders
 
+from .volumes import Volumes
+from .ways import way_of
 _IMAGE_KEPT_SECONDS = 5.0
 
 
@@ -36,8 +39,13 @@ class Containers:
         state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.settings = settings
         self.owner = _own_id(state_dir / "backend_id")
-        self.engine = Engine(settings.engine_url, settings.engine_seconds_max)
-        self.folders: Folders = SharedFolders(state_dir, settings.sockets_folder, self.owner[:8])
+        self.engine = Engine(access_of(settings, state_dir / "ssh"), settings.engine_seconds_max)
+        self.folders: Folders
+        if settings.is_remote:
+            self.folders = Volumes(state_dir, self.engine, {recipe.OWNER_LABEL: self.owner})
+        else:
+            self.folders = SharedFolders(state_dir, settings.sockets_folder, self.owner[:8])
+        self.way = way_of(settings, state_dir)
         self.network = PlaceNetwork(self.engine, settings, self.owner, state_dir)
         self._prefix = f"computehub-{self.owner[:8]}"
         self._images: dict[str, tuple[float, Image]] = {}
@@ -60,17 +68,33 @@ class Containers:
                 config = recipe.container_of(self.settings, image, wanted, folder, self.owner, label)
                 container_id = self.engine.create(name, config)
             except Unreachable:
+                self.way.publish(config)
                 raise  # the engine may have made it all the same; if not, the folder is swept
             except Exception:
                 folder.remove()
                 raise
-        self.start(container_id, folder)
+            self._start(container_id, folder, wanted)
         return Container(container_id, name, "running", config["Labels"], image.id), folder
 
-    def start(self, container_id: str, folder: Folder) -> None:
+    def resume(
+        self, container: Container, wanted: recipe.Wanted, fill: Callable[[Folder], None], paid_until: datetime
+    ) -> Folder:
+        """Start a container that somebody made who was killed before it could be started."""
+        folder = self.folder_of(container)
+        if not self.folders.is_kept:
+            self.folders.furnish(folder, wanted.user, self.settings.shared_with_group)
+            fill(folder)
+        folder.pay(paid_until)
+        self._start(container.id, folder, wanted)
+        return folder
+
+    def _start(self, container_id: str, folder: Folder, wanted: recipe.Wanted) -> None:
         try:
             self.engine.start(container_id)
         except Unreachable:
+            folder.arrive(container_id)
+            if self.settings.is_remote and wanted.cwd != "/" and not self.engine.has_folder(container_id, wanted.cwd):
+                raise recipe.no_folder(wanted.cwd)
             raise
         except (BackendError, Gone) as problem:
             self.engine.remove(container_id)

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-import os
+import base64
+import io
+import json
+import tarfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from computehub_ext.core.errors import BackendError, NoCapacity, NotYetEnded, Refused, SkipPlace, Unreachable
 
+from .access import Access
+
 if TYPE_CHECKING:
     from docker import APIClient
 
-_DEFAULT_URL = "unix:///var/run/docker.sock"
-_CONNECTIONS_MAX = 32
 _REMOVAL_SECONDS_MAX = 10.0
+_ARCHIVE_BYTES_MAX = 8 * 2**20
+_GO_FOLDER, _GO_LINK = 1 << 31, 1 << 27
+"""How the engine's language marks folders and links in a file's mode."""
 _NO_ROOM = ("no space left", "cannot allocate memory", "resource temporarily unavailable", "not enough memory")
 _NO_PYTHON = "The image does not have the Python that this place's settings name."
 _REFUSED = (
@@ -28,6 +34,7 @@ _REFUSED = (
     ("unable to start container process: exec:", _NO_PYTHON),
     ("bind source path does not exist", "A folder that this place mounts is not on the engine's machine."),
     ("invalid mount config", "A folder that this place mounts can't be mounted."),
+    ("cannot assign requested address", "The engine's machine lacks the address that publish_address or _host names."),
     ("range of cpus", "This place's settings give a kernel more cores than the engine's machine has."),
 )
 
@@ -40,12 +47,17 @@ class Gone(Exception):
     """There is no such container."""
 
 
+class NotThere(Exception):
+    """There is no such file in it, or no such container."""
+
+
 @dataclass(frozen=True)
 class Image:
     id: str
     digest: str
     """The registry's digest with the name, or the id of an image that came from no registry."""
     environment: Mapping[str, str]
+    size_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -61,6 +73,8 @@ class Container:
     is_oom_killed: bool = False
     finished_at: datetime | None = None
     memory_bytes: int = 0
+    ports: Mapping[int, int] = field(default_factory=dict)
+    """The ports that are published, as they are inside, and as they are outside."""
 
     @property
     def is_alive(self) -> bool:
@@ -77,24 +91,18 @@ class Engine:
     Every method may raise ``Unreachable``: then what it asked for may or may not have happened.
     """
 
-    def __init__(self, url: str, seconds_max: int) -> None:
-        self.url = url or _DEFAULT_URL
+    def __init__(self, access: Access, seconds_max: int) -> None:
+        self.url, self._access = access.url, access
         self._seconds_max = seconds_max
         self._lock = threading.Lock()
         self._client: APIClient | None = None
 
     @property
     def _api(self) -> APIClient:
-        if self.url.startswith("unix://") and not os.path.exists(self.url.removeprefix("unix://")):
-            raise FileNotFoundError(self.url)  # which every caller translates; the SDK would leave a socket open
+        self._access.check()
         with self._lock:
             if self._client is None:
-                from docker import APIClient
-
-                # It asks for the engine's version.
-                self._client = APIClient(
-                    self.url, version="auto", timeout=self._seconds_max, max_pool_size=_CONNECTIONS_MAX
-                )
+                self._client = self._access.make_client(self._seconds_max)
             return self._client
 
     def close(self) -> None:
@@ -102,6 +110,7 @@ class Engine:
             if self._client is not None:
                 self._client.close()
                 self._client = None
+        self._access.close()
 
     def ping(self) -> None:
         with self._translated():
@@ -116,13 +125,28 @@ class Engine:
                 found = self._api.inspect_image(name)
             except NotFound as problem:
                 raise Refused(
-                    f"The engine does not have the image {name}. `docker pull {name}` there gets it from its registry, "
-                    "`computehub image build` makes one.",
+                    f"The engine does not have the image {name}. `computehub image pull {name}` gets it from its "
+                    "registry, `computehub image build` makes one.",
                     kind="image",
                     image=name,
                 ) from problem
         environment = dict(pair.split("=", 1) for pair in found["Config"].get("Env") or () if "=" in pair)
-        return Image(found["Id"], next(iter(found.get("RepoDigests") or ()), found["Id"]), environment)
+        digest = next(iter(found.get("RepoDigests") or ()), found["Id"])
+        return Image(found["Id"], digest, environment, found.get("Size", 0))
+
+    def pull(self, name: str) -> Iterator[Mapping[str, Any]]:
+        """Get an image from its registry, giving what the engine says as it comes; ``error`` is the last if it fails.
+
+        A registry's login is the account's own, where `docker login` leaves it.
+        """
+        import docker.errors
+
+        with self._translated():
+            self._api.reload_config()
+            try:
+                yield from self._api.pull(name, stream=True, decode=True)
+            except docker.errors.APIError as problem:
+                yield {"error": str(problem.explanation or problem)}
 
     # Containers
 
@@ -153,6 +177,7 @@ class Engine:
             is_oom_killed=bool(state.get("OOMKilled")),
             finished_at=_moment(state.get("FinishedAt", "")),
             memory_bytes=found["HostConfig"].get("Memory") or 0,
+            ports=_published(found["NetworkSettings"].get("Ports") or {}),
         )
 
     def list(self, label: str) -> list[Container]:
@@ -195,6 +220,98 @@ class Engine:
                 time.sleep(0.02)
             else:
                 return
+
+    def run_in(self, container_id: str, command: Sequence[str]) -> Any:
+        """Run a program in a container as the container's own user; return the socket to its input and outputs.
+
+        It has no more rights there than the first process: none to gain new ones, and no capabilities. Raises ``Gone``
+        or, where the container does not run, ``NameTaken``.
+        """
+        with self._translated():
+            made = self._api.exec_create(container_id, list(command), stdin=True, stdout=True, stderr=True)
+            return self._api.exec_start(made["Id"], socket=True)
+
+    # Files in a container, whether or not it runs
+
+    def put(self, container_id: str, folder: str, archive: bytes) -> None:
+        """Unpack a tar archive in a folder of a container's. Raises ``Gone``."""
+        with self._translated():
+            self._api.put_archive(container_id, folder, archive)
+
+    def fetch(self, container_id: str, path: str, bytes_max: int, *, from_end: bool = False) -> bytes | None:
+        """Return what a plain file in a container holds, its beginning or its end; None for anything else.
+
+        Somebody whom this process must not trust may have put it there: no more than is asked for is kept, and of an
+        endless one no more than ``_ARCHIVE_BYTES_MAX`` is read.
+        """
+        try:
+            with self._translated(), closing(self._archive("get", container_id, path)) as response:
+                source = _Bounded(response.iter_content(65536))
+                with tarfile.open(fileobj=source, mode="r|") as archive:
+                    entry = archive.next()
+                    file = archive.extractfile(entry) if entry is not None and entry.isreg() else None
+                    if file is None:
+                        return None
+                    if not from_end:
+                        return file.read(bytes_max)
+                    kept = b""
+                    while not source.is_spent and (part := file.read(65536)):
+                        kept = (kept + part)[-bytes_max:]
+                    return kept
+        except (Gone, NotThere, tarfile.TarError):
+            return None
+
+    def has_folder(self, container_id: str, path: str) -> bool:
+        """Tell whether there is a folder in a container, whose mounts are seen before it was started too."""
+        found = self._mode(container_id, path)
+        if found is not None and found & _GO_LINK:  # followed as it would be inside
+            found = self._mode(container_id, path.rstrip("/") + "/.")
+        return found is not None and bool(found & _GO_FOLDER)
+
+    def _mode(self, container_id: str, path: str) -> int | None:
+        try:
+            with self._translated(), closing(self._archive("head", container_id, path)) as response:
+                told = response.headers["X-Docker-Container-Path-Stat"]
+                return int(json.loads(base64.b64decode(told))["mode"])
+        except NotThere:
+            return None
+
+    def _archive(self, method: str, container_id: str, path: str) -> Any:
+        import docker.errors
+        import requests
+
+        api = self._api
+        url = f"{api.base_url}/v{api.api_version}/containers/{container_id}/archive"
+        response = api.request(method, url, params={"path": path}, stream=True, timeout=self._seconds_max)
+        if response.status_code == requests.codes.not_found:
+            response.close()
+            raise NotThere(path)
+        try:
+            response.raise_for_status()
+        except requests.HTTPError as problem:
+            docker.errors.create_api_error_from_http_exception(problem)
+        return response
+
+    # The rest
+
+    def lost_volumes(self, label: str) -> tuple[str, ...]:
+        """Return the volumes with a label (``name=value``) that no container has."""
+        with self._translated():
+            found = self._api.volumes(filters={"label": [label], "dangling": True})
+        return tuple(each["Name"] for each in found.get("Volumes") or ())
+
+    def remove_volume(self, name: str) -> None:
+        """Remove it; fine if it is gone, or a container has it after all."""
+        from docker.errors import NotFound
+
+        try:
+            with self._translated():
+                try:
+                    self._api.remove_volume(name)
+                except NotFound:
+                    pass
+        except NameTaken:
+            pass
 
     def output(self, container_id: str) -> str:
         """Return the end of what it wrote before its log was opened: why it did not get as far as that."""
@@ -246,6 +363,14 @@ class Engine:
             return False
         return True
 
+    def connect(self, network: str, container_id: str) -> None:
+        """Put a container on a network; fine if it is gone, or on it."""
+        try:
+            with self._translated():
+                self._api.connect_container_to_network(container_id, network)
+        except (Gone, Refused):
+            pass
+
     def disconnect(self, network: str, container_id: str) -> None:
         """Take a container off a network, at once; fine if it is not on it."""
         try:
@@ -270,7 +395,28 @@ class Engine:
             docker.errors.DockerException,
             OSError,
         ) as problem:
-            raise Unreachable(f"The Docker engine at {self.url} does not answer.", engine=self.url) from problem
+            why = self._access.why(problem)
+            sentence = f"is not reached: {why}." if why else "does not answer."
+            raise Unreachable(f"The Docker engine at {self.url} {sentence}", engine=self.url) from problem
+
+
+class _Bounded(io.BufferedIOBase):
+    """What arrives in parts, as a file that ends early where there is too much of it."""
+
+    def __init__(self, parts: Iterator[bytes]) -> None:
+        self._parts, self._rest, self._left = parts, b"", _ARCHIVE_BYTES_MAX
+
+    @property
+    def is_spent(self) -> bool:
+        return self._left <= 0
+
+    def read(self, count: int | None = -1) -> bytes:
+        assert count is not None and count >= 0, "who reads says how much"
+        while len(self._rest) < count and not self.is_spent and (part := next(self._parts, b"")):
+            self._rest += part
+            self._left -= len(part)
+        taken, self._rest = self._rest[:count], self._rest[count:]
+        return taken
 
 
 def _as_ours(problem: Any) -> Exception:
@@ -288,6 +434,11 @@ def _as_ours(problem: Any) -> Exception:
     if problem.status_code in (400, 404):
         return Refused(f"The engine refused: {said}")
     return SkipPlace(f"The engine failed: {said}")
+
+
+def _published(ports: Mapping[str, Any]) -> dict[int, int]:
+    found = ((name.partition("/")[0], bindings) for name, bindings in ports.items())
+    return {int(inside): int(bindings[0]["HostPort"]) for inside, bindings in found if bindings}
 
 
 def _moment(text: str) -> datetime | None:

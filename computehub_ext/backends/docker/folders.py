@@ -88,6 +88,9 @@ class Folder(ABC):
     def give(self, name: str, contents: Mapping[str, Any] | str, owner: tuple[int, int]) -> None:
         """Put a file into the kernel's own folder; only before anybody's code runs there."""
 
+    def arrive(self, container: str) -> None:  # noqa: B027 - where folders are shared they are there
+        """Bring what was given into the container, which has been made and has not been started."""
+
     @abstractmethod
     def pay(self, paid_until: datetime) -> None: ...
 
@@ -112,7 +115,14 @@ class Folders(ABC):
     ----------
     control:
         Where this side keeps its part of each.
+
+    Attributes
+    ----------
+    is_kept:
+        Whether what a folder was given outlives this process before it has arrived.
     """
+
+    is_kept = True
 
     def __init__(self, control: Path) -> None:
         self._control = control
@@ -128,7 +138,7 @@ class Folders(ABC):
         """Return the folder that has this key; ``container`` is the name or the id of the container that has it."""
 
     @abstractmethod
-    def _furnish(self, folder: Any, owner: tuple[int, int], shared: bool) -> None:
+    def furnish(self, folder: Any, owner: tuple[int, int], shared: bool) -> None:
         """Make what a new container is to find, but for what it is given."""
 
     @contextlib.contextmanager
@@ -142,7 +152,7 @@ class Folders(ABC):
                 assert is_ours, "nobody else knows this folder yet"
                 try:
                     folder.pay(paid_until)
-                    self._furnish(folder, owner, shared)
+                    self.furnish(folder, owner, shared)
                 except BaseException:
                     folder.remove()
                     raise
@@ -158,6 +168,9 @@ class Folders(ABC):
         folder.control.mkdir(mode=0o755, exist_ok=True)
         with _lock(folder) as is_ours:
             yield folder if is_ours else None
+
+    def sweep(self) -> None:  # noqa: B027 - most leave nothing that has no key
+        """Remove what crashes left on the engine."""
 
     def discard(self) -> None:  # noqa: B027 - most have nothing there
         """Remove what is empty, so that a place that is given up leaves nothing outside its own folder."""

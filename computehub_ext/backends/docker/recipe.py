@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import posixpath
 import pwd
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,7 +59,7 @@ def user_of(settings: DockerSettings, username: str) -> tuple[int, int]:
         uid, gid = (int(part) for part in settings.user.split(":"))
     if uid == 0 and not settings.allow_root:
         raise Refused("A kernel would run as root here, which this place's settings don't allow.")
-    if os.geteuid() not in (0, uid):
+    if not settings.is_remote and os.geteuid() not in (0, uid):
         raise Refused(f"ComputeHub can start kernels as uid {uid} only where it runs as that, or as root.")
     return uid, gid
 
@@ -77,8 +77,8 @@ def wanted_by(settings: DockerSettings, request: StartRequest) -> Wanted:
     except Invalid as problem:
         raise Refused(problem.message) from problem
     cwd = posixpath.normpath(request.cwd)
-    if not _is_there(cwd, mounts):
-        raise Refused(f"There is no folder {request.cwd} in the containers of this place.", kind="folder")
+    if not _is_there(cwd, mounts, settings.is_remote):
+        raise no_folder(request.cwd)
     devices = () if request.simulated or not settings.gpus else tuple(device.uuid for device in request.devices)
     return Wanted(user_of(settings, request.username), mounts, cwd, home, devices)
 
@@ -89,12 +89,16 @@ def for_standby(settings: DockerSettings, device_uuids: tuple[str, ...], late: t
     return Wanted(user_of(settings, ""), fixed, "/", home, device_uuids, late)
 
 
-def _is_there(cwd: str, mounts: tuple[Mount, ...]) -> bool:
+def no_folder(cwd: str) -> Refused:
+    return Refused(f"There is no folder {cwd} in the containers of this place.", kind="folder")
+
+
+def _is_there(cwd: str, mounts: tuple[Mount, ...], is_remote: bool) -> bool:
     if cwd in _ALWAYS_THERE:
         return True
     around = [mount for mount in mounts if _is_below(cwd, posixpath.normpath(mount.inside))]
-    if not around:
-        return False
+    if not around or is_remote:
+        return bool(around)  # the engine is asked what is in them, once there is a container
     mount = max(around, key=lambda each: len(posixpath.normpath(each.inside)))
     source = os.path.realpath(mount.source)
     found = os.path.realpath(os.path.join(source, os.path.relpath(cwd, posixpath.normpath(mount.inside))))
@@ -125,11 +129,10 @@ def kernel_environment(
     if wanted.device_uuids and not all(each.startswith(_GLOBAL_IDS) for each in wanted.device_uuids):
         # Numbers are the machine's; in the container, which has these devices and no others, they count from 0.
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(str(index) for index in range(len(wanted.device_uuids)))
-    return {
-        **environment,
-        **label(request.placement_id, owner),
-        "COMPUTEHUB_SOCKET": posixpath.join(folder.inside, SOCKET),
-    }
+    environment |= label(request.placement_id, owner)
+    if not settings.is_remote:
+        environment["COMPUTEHUB_SOCKET"] = posixpath.join(folder.inside, SOCKET)
+    return environment
 
 
 def label(placement_id: str, owner: str) -> dict[str, str]:
@@ -142,25 +145,21 @@ def fill(
     wanted: Wanted,
     environment: Mapping[str, str],
     key: str,
+    told: Mapping[str, Any],
     standby: str = "",
+    arguments: Sequence[str] = (),
 ) -> None:
     """Put into the folder what supervisor and kernel read at their start. ``standby`` is its secret, if it is one."""
     file = posixpath.join(folder.inside, "connection.json")
-    ports = dict.fromkeys(("shell_port", "iopub_port", "stdin_port", "control_port", "hb_port"), 0)
-    info = {"transport": "ipc", "ip": sockets_of(folder), **ports, "key": key, "signature_scheme": "hmac-sha256"}
-    folder.give("connection.json", info, wanted.user)
+    folder.give("connection.json", {**told, "key": key, "signature_scheme": "hmac-sha256"}, wanted.user)
     if standby:
         folder.give("adopt.secret", standby, wanted.user)
-    argv = [settings.python, f"{CONTROL}/standby.py", *(["--standby"] if standby else []), file]
+    argv = [settings.python, f"{CONTROL}/standby.py", *(["--standby"] if standby else []), file, *arguments]
     umask = 0o007 if settings.shared_with_group else 0o022
     words = [str(umask), wanted.cwd, str(len(argv)), *argv, *(f"{name}={value}" for name, value in environment.items())]
     if any("\0" in word for word in words):
         raise Refused("Nothing that a kernel is started with may hold a zero byte.")
     folder.give("request", "".join(f"{word}\0" for word in words), wanted.user)
-
-
-def sockets_of(folder: Folder) -> str:
-    return posixpath.join(folder.inside, "k")
 
 
 def container_of(

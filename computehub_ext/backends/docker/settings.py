@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from computehub_ext.core.errors import Invalid
 
+from . import remote
 from .network_rules import RULES, policy_of
 
 _USERNAME = "{username}"
@@ -67,9 +68,33 @@ class DockerSettings:
     ----------
     image:
         The image's name as ``docker images`` shows it. It holds a Python with ipykernel, and need not hold ComputeHub.
+    pull:
+        What is done about an image that the engine does not have. ``never``: starts are refused, with what to do.
+        ``missing``: it is pulled from its registry in the background, by itself; until it is there, offers say how far
+        that is and nobody is billed. For images that have their registry's name in them: a name without one means the
+        Docker Hub, where it may be anybody's. Logins are the account's own (``docker login``).
     engine_url:
-        The engine's socket on this machine, ``unix:///var/run/docker.sock`` when empty. Engines on other machines
-        (``tcp://``, ``ssh://``) are refused: sockets and folders are shared with the kernels.
+        The engine's socket on this machine, ``unix:///var/run/docker.sock`` when empty. An engine on another machine is
+        ``tcp://host:2376``, with the three ``tls`` files, or ``ssh://user@host`` (a port and the path of the engine's
+        socket may follow). Its kernels' ports are published there, and their messages are encrypted; ``user`` is a uid
+        and a gid then, ``network`` one that ports can be published on, and nothing is kept ready.
+    tls_ca:
+        The certificate of who signed the engine's own, a file.
+    tls_cert:
+        The certificate that is shown to the engine, a file.
+    tls_key:
+        The key of ``tls_cert``, a file that only the control plane's account can read.
+    ssh_config:
+        A file as ssh_config(5) describes it, with the key, the known hosts and the like for ``ssh://``; the account's
+        own when empty. Whatever it says, a host whose key is not known is not spoken to, and nobody is asked anything.
+    publish_host:
+        Where Jupyter servers reach the kernels of an engine on another machine; the host in ``engine_url`` when empty.
+    publish_address:
+        The address of the engine's machine that the kernels' ports are bound to, where ``publish_host`` is not one of
+        its own, such as behind a translation of addresses. ``0.0.0.0`` is all of them.
+    publish_ports:
+        The range of ports to publish on, such as ``40000-40999``; a kernel takes six. The engine picks from the
+        system's own range when empty.
     python:
         The Python in the image that has ipykernel: a path, or a name found on the image's ``PATH``.
     kernel_names:
@@ -147,7 +172,15 @@ class DockerSettings:
     """
 
     image: str
+    pull: str = "never"
     engine_url: str = ""
+    tls_ca: str = ""
+    tls_cert: str = ""
+    tls_key: str = ""
+    ssh_config: str = ""
+    publish_host: str = ""
+    publish_address: str = ""
+    publish_ports: str = ""
     python: str = "python3"
     kernel_names: tuple[str, ...] = ("python3",)
     user: str = "server"
@@ -182,12 +215,10 @@ class DockerSettings:
     def __post_init__(self) -> None:
         if not self.image:
             raise Invalid("A Docker place needs an image.", field="image")
-        if self.engine_url and not self.engine_url.startswith("unix:///"):
-            raise Invalid(
-                "Kernels and the Jupyter server share folders, so the engine has to be this machine's own: "
-                "unix:///var/run/docker.sock or another socket.",
-                field="engine_url",
-            )
+        if self.pull not in ("never", "missing"):
+            raise Invalid('"never" or "missing" would be right.', field="pull")
+        if self.is_remote and not self.publish_host:
+            object.__setattr__(self, "publish_host", remote.host_of(self.engine_url))
         if not self.kernel_names:
             raise Invalid("A Docker place serves at least one kernelspec.", field="kernel_names")
         if self.user not in ("account", "server") and not _USER.fullmatch(self.user):
@@ -198,6 +229,7 @@ class DockerSettings:
                 '"none", "rules", "bridge" or the name of a network on the engine would be right.', field="network"
             )
         self._check_rules()
+        remote.check(self)
         if self.pids_max < 16:
             raise Invalid("A kernel needs about ten threads to start; 16 is the least.", field="pids_max")
         if 0 < self.memory_mib < 64:
@@ -216,6 +248,11 @@ class DockerSettings:
                 'rules there and name it, or choose "none".',
                 field="network",
             )
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the engine is on another machine: no folder is shared with it then."""
+        return bool(self.engine_url) and not self.engine_url.startswith("unix:")
 
     @property
     def threads(self) -> int | None:

@@ -52,13 +52,13 @@ class SharedFolder(Folder):
         return Window(self.path.parent.with_name(f"{self.path.parent.name}.windows") / self.key)
 
     def read(self, name: str) -> dict[str, Any] | None:
-        return as_object(_text(self.path / name, JSON_BYTES_MAX))
+        return as_object(read_text(self.path / name, JSON_BYTES_MAX))
 
     def python_version(self) -> str:
-        return _text(self.path / "python_version", 64) or ""
+        return read_text(self.path / "python_version", 64) or ""
 
     def log_tail(self) -> str:
-        return (_text(self.path / "log", LOG_TAIL_BYTES, from_end=True) or "").strip()
+        return (read_text(self.path / "log", LOG_TAIL_BYTES, from_end=True) or "").strip()
 
     def give(self, name: str, contents: Mapping[str, Any] | str, owner: tuple[int, int]) -> None:
         text = contents if isinstance(contents, str) else json.dumps(contents)
@@ -70,16 +70,16 @@ class SharedFolder(Folder):
             _chown(file.fileno(), owner)
 
     def pay(self, paid_until: datetime) -> None:
-        _write(self.control / "paid_until", in_seconds(paid_until))
+        write_text(self.control / "paid_until", in_seconds(paid_until))
 
     def paid_until(self) -> float:
         try:
-            return float(_text(self.control / "paid_until", 64) or 0)
+            return float(read_text(self.control / "paid_until", 64) or 0)
         except ValueError:
             return 0.0
 
     def ask_to_end(self, grace_seconds: float) -> None:
-        _write(self.control / "stop", repr(float(grace_seconds)))
+        write_text(self.control / "stop", repr(float(grace_seconds)))
         self.ring(b"S")
 
     def interrupt(self) -> None:
@@ -124,7 +124,7 @@ class SharedFolders(Folders):
     def of(self, key: str, container: str = "") -> SharedFolder:
         return SharedFolder(checked(key), self.sockets / key, self._control / key)
 
-    def _furnish(self, folder: SharedFolder, owner: tuple[int, int], shared: bool) -> None:
+    def furnish(self, folder: SharedFolder, owner: tuple[int, int], shared: bool) -> None:
         os.mkfifo(folder.control / "bell")
         os.chmod(folder.control / "bell", 0o644)
         for name in PROGRAMS:
@@ -187,7 +187,8 @@ def _copy_programs(folder: Path) -> Path:
     return place
 
 
-def _write(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
+    """Write a file that everybody may read, so that a reader sees the old text or the new one."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{time.monotonic_ns()}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     with open(descriptor, "w", encoding="ascii") as file:
@@ -201,7 +202,8 @@ def _chown(what: int | Path, owner: tuple[int, int]) -> None:
         os.chown(what, *owner)
 
 
-def _text(path: Path, bytes_max: int, *, from_end: bool = False) -> str | None:
+def read_text(path: Path, bytes_max: int, *, from_end: bool = False) -> str | None:
+    """Return what a plain file holds, its beginning or its end; None for anything else, a link too."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:

@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from computehub_ext.core.errors import BackendError, Refused
+from computehub_ext.core.errors import BackendError, NoCapacity, Refused
 
 from . import late, mounting, recipe
 from .containers import Containers
@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 _TICK_SECONDS = 0.25
 _MEMORY_SECONDS = 10.0
 _FAILURE_WAIT_SECONDS_MAX = 60.0
+_NO_ROOM_WAIT_SECONDS = 2.0
 
 
 @dataclass
@@ -154,11 +155,14 @@ class WarmContainers:
                     self._look_at_memory()
                 self._top_up()
             except Exception as problem:
-                if isinstance(problem, BackendError):
+                if isinstance(problem, NoCapacity):  # the image is being pulled, which is logged there
+                    self._not_before = time.monotonic() + _NO_ROOM_WAIT_SECONDS
+                elif isinstance(problem, BackendError):
                     log.warning("Keeping standby kernels failed; trying again. %s", problem)
+                    self._note_failure()
                 else:
                     log.exception("Keeping standby kernels failed; trying again.")
-                self._note_failure()
+                    self._note_failure()
             self._wake.wait(_TICK_SECONDS)
             self._wake.clear()
 
@@ -234,7 +238,8 @@ class WarmContainers:
             own = {**environment, **recipe.label(label, containers.owner)}
             # Nobody ever signs with this key: the kernel gets its placement's when it is taken.
             key, secret = secrets.token_hex(32), secrets.token_hex(32)
-            recipe.fill(folder, self._settings, wanted, own, key, standby=secret)
+            told = containers.way.told(folder, label)
+            recipe.fill(folder, self._settings, wanted, own, key, told, standby=secret)
 
         name = containers.standby_name(label)
         with self._lock:
