@@ -110,7 +110,7 @@ def test_a_cell_reaches_what_is_listed_and_nothing_else(
         stack.callback(sleeper.remove, force=True)
         wait_for(lambda: b"Serving" in sleeper.logs(), message="the other container did not listen")
         sleeper.reload()
-        published = int(sleeper.ports["8000/tcp"][0]["HostPort"])
+        published = sleeper.attrs["NetworkSettings"]["Ports"]["8000/tcp"][0]["HostPort"]
         neighbour_address = sleeper.attrs["NetworkSettings"]["IPAddress"]
 
         # All of the world at these ports: what is never reached is not reached all the same.
@@ -125,13 +125,19 @@ def test_a_cell_reaches_what_is_listed_and_nothing_else(
             "published": f'reach("{engine.address}", {published})',
         }
         with KernelTalk(backend.start(place.ask()).connection_info) as kernel:
-            gateway = backend.engine.network(backend.containers.network.name)["IPAM"]["Config"][0]["Gateway"]  # type: ignore[index]
-            found = _tell(kernel, **attempts, gateway=f'reach("{gateway}", {own})', name='resolve("course.example")')
+            gateway = f'reach("{_gateway(backend)}", {own})'
+            found = _tell(kernel, **attempts, gateway=gateway, name='resolve("course.example")')
         assert found == {**dict.fromkeys([*attempts, "gateway"], REFUSED), "allowed": "reached", "name": "gaierror"}
 
         # On the engine's usual bridge all of them are reached, so that they were there to be refused.
         with KernelTalk(place.backend(network="bridge").start(place.ask()).connection_info) as kernel:
             assert _tell(kernel, **attempts) == dict.fromkeys(attempts, "reached")
+
+
+def _gateway(backend: DockerBackend) -> str:
+    network = backend.engine.network(backend.containers.network.name)
+    assert network is not None
+    return str(network["IPAM"]["Config"][0]["Gateway"])
 
 
 def _give_metadata(stack: ExitStack, machine: Machine) -> None:
@@ -229,6 +235,7 @@ def test_without_rules_nothing_starts_and_what_runs_is_taken_off(
         finally:
             machine.restore(saved)
         assert backend.health().ok
+        assert _tell(kernel, **attempt) == {"it": REFUSED}  # it has its network again, with rules
 
 
 def test_without_the_right_to_set_rules_the_place_is_unwell(place: RulesPlace, machine: Machine) -> None:
@@ -247,8 +254,8 @@ def test_without_the_right_to_set_rules_the_place_is_unwell(place: RulesPlace, m
 def test_an_engine_whose_network_is_elsewhere_is_told_so(place: RulesPlace) -> None:
     backend = place.backend()
     backend.containers.network.firewall.enter = ()  # this machine's own, where the engine's bridge is not
-    assert "not on this machine" in backend.health().message
-    with pytest.raises(SkipPlace, match="not on this machine"):
+    assert "not where ComputeHub runs" in backend.health().message
+    with pytest.raises(SkipPlace, match="not where ComputeHub runs"):
         backend.start(place.ask())
 
 

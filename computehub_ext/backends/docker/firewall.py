@@ -48,8 +48,9 @@ class Firewall:
         lines = self._run("cat", _DEVICES, _FILTERED, check=False).stdout.splitlines()
         if bridge not in (line.partition(":")[0].strip() for line in lines):
             raise SkipPlace(
-                "The engine's networks are not on this machine (a rootless engine, or one in a virtual machine), so "
-                'there are no rules for them here: choose network "none".'
+                "The engine's networks are not where ComputeHub runs: the engine is rootless or in a virtual machine, "
+                "or ComputeHub is in a container without --network=host. Their rules can't be kept from here; network "
+                '"none" needs none.'
             )
         if lines[-1].strip() != "1":
             raise SkipPlace(

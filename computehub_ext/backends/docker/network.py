@@ -1,7 +1,7 @@
 """The network of a place whose kernels may reach what its settings list: a bridge of its own, and rules for it.
 
 The engine has the bridge, this machine's firewall the rules. Both are looked at before each start and with each look at
-the place's health, and put right; where they can't be, nothing starts, and what runs is taken off the network.
+the place's health, and put right. While they can't be, nothing starts, and what runs is off the network.
 """
 
 from __future__ import annotations
@@ -66,6 +66,8 @@ class PlaceNetwork:
         self._lock = threading.Lock()
         self._right_at = 0.0
         self._was_right = False
+        self._cut: set[str] = set()
+        """The containers that were taken off the network."""
 
     def ensure(self, seen_seconds: float = 0.0) -> None:
         """See to it that the bridge is there and its rules are in force.
@@ -95,6 +97,7 @@ class PlaceNetwork:
                 self._cut_off()
                 raise
             self._right_at, self._was_right = time.monotonic(), True
+            self._connect_again()
 
     def look_after(self) -> None:
         """The same for a place where somebody looks often."""
@@ -136,8 +139,17 @@ class PlaceNetwork:
             for container_id in (self._engine.network(self.name) or {}).get("Containers") or {}:
                 log.warning("The container %s is taken off the network, which has no rules.", container_id[:12])
                 self._engine.disconnect(self.name, container_id)
+                self._cut.add(container_id)
         except BackendError as problem:
             log.warning("Containers may be on the network %s, which has no rules: %s", self.name, problem)
+
+    def _connect_again(self) -> None:
+        while self._cut:
+            container_id = self._cut.pop()
+            try:
+                self._engine.connect(self.name, container_id)
+            except BackendError as problem:
+                log.warning("The container %s stays without its network: %s", container_id[:12], problem)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
