@@ -153,12 +153,12 @@ class DockerBackend(Backend):
                 limit = self.settings.start_seconds_max
                 raise SkipPlace(f"The kernel did not listen within {limit:.0f} seconds.")
             time.sleep(folder.poll_seconds)
-        return Placed(
-            placement_id=request.placement_id,
         label = container.labels.get(recipe.PLACEMENT_LABEL, request.placement_id)
         # Once more, since only what runs has ports that are published.
         reached = self.containers.way.reached(self.engine.inspect(container.id) or container, folder, label)
         info, details = reached.pop("connection_info"), reached.pop("details", {})
+        return Placed(
+            placement_id=request.placement_id,
             connection_info={
                 **info,
                 "key": request.session_key.decode("ascii"),
@@ -171,11 +171,11 @@ class DockerBackend(Backend):
                 "image": self.settings.image,
                 "image_digest": self.containers.image(container.image_id).digest,
                 "container": container.id[:12],
-            },
-        )
                 **details,
-
+            },
             **reached,
+        )
+
     def _refusal(self, look: Look) -> Refused:
         tail = self.log(look.placement_id) if look.reason in (Ending.START_FAILED, Ending.CRASHED) else ""
         return Refused(
@@ -287,9 +287,9 @@ class DockerBackend(Backend):
             self._swept_at = time.monotonic()
             for placement_id in self._records.unfinished():
                 self.look(placement_id)
+            self.folders.sweep()
 
     def log(self, placement_id: str) -> str:
-            self.folders.sweep()
         record = self._records.read(check_placement_id(placement_id))
         if record is not None and record.reason is not None:
             return record.log

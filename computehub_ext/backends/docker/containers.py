@@ -18,9 +18,9 @@ from .folders import Folder, Folders
 from .network import PlaceNetwork
 from .settings import DockerSettings
 from .shared import SharedFolders
-
 from .volumes import Volumes
 from .ways import way_of
+
 _IMAGE_KEPT_SECONDS = 5.0
 
 
@@ -66,9 +66,9 @@ class Containers:
             try:
                 fill(folder)
                 config = recipe.container_of(self.settings, image, wanted, folder, self.owner, label)
+                self.way.publish(config)
                 container_id = self.engine.create(name, config)
             except Unreachable:
-                self.way.publish(config)
                 raise  # the engine may have made it all the same; if not, the folder is swept
             except Exception:
                 folder.remove()
@@ -90,11 +90,11 @@ class Containers:
 
     def _start(self, container_id: str, folder: Folder, wanted: recipe.Wanted) -> None:
         try:
-            self.engine.start(container_id)
-        except Unreachable:
             folder.arrive(container_id)
             if self.settings.is_remote and wanted.cwd != "/" and not self.engine.has_folder(container_id, wanted.cwd):
                 raise recipe.no_folder(wanted.cwd)
+            self.engine.start(container_id)
+        except Unreachable:
             raise
         except (BackendError, Gone) as problem:
             self.engine.remove(container_id)
