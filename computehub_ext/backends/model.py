@@ -11,7 +11,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Protocol, runtime_checkable
 
@@ -55,6 +55,8 @@ class StartRequest:
         The person for whom it runs; shown in a place's own listings, never decided by.
     paid_until:
         The kernel and all that it started are ended at this moment unless ``renew`` moved it.
+    ends_at:
+        Until when it may be renewed, for a place that has to set a limit when it starts; None where nobody knows.
     """
 
     placement_id: str
@@ -67,6 +69,7 @@ class StartRequest:
     session_key: bytes = field(repr=False)
     username: str
     paid_until: datetime
+    ends_at: datetime | None = None
 
     def __post_init__(self) -> None:
         check_placement_id(self.placement_id)
@@ -94,7 +97,8 @@ class Placed:
     is a folder that has the same path here and there and that only the kernel's user (and root) enters: sockets made
     in it connect the two. It is None where they share no folder, or are on one machine with nothing between them.
     ``host`` is where other machines reach the kernel's ports, None for this machine. ``details`` are worth keeping
-    with the lease, such as an image's digest or a job's number.
+    with the lease, such as an image's digest or a job's number. ``ends_at`` is when the place ends it however long it
+    is renewed, None where it does not.
     """
 
     placement_id: str
@@ -105,10 +109,13 @@ class Placed:
     meeting_dir: str | None = None
     host: str | None = None
     details: Mapping[str, str] = field(default_factory=dict)
+    ends_at: datetime | None = None
 
 
 class LookState(StrEnum):
     STARTING = "starting"
+    READY = "ready"
+    """A berth: the place is there, its kernel was not asked for yet."""
     RUNNING = "running"
     ENDED = "ended"
     UNKNOWN = "unknown"
@@ -188,8 +195,7 @@ class KernelLimits:
         """The sentence for a kernel that was ended since it needed more."""
         if self.memory_mib is None:
             return ENDINGS[Ending.OUT_OF_MEMORY]
-        amount = self.memory_in_words
-        return f"The kernel needed more than the {amount} of main memory (RAM) that it may use there, and was ended."
+        return f"The kernel was ended: it needed more than its {self.memory_in_words} of main memory (RAM)."
 
 
 @dataclass(frozen=True)
@@ -304,3 +310,59 @@ class Limits(Protocol):
 
     def limits(self) -> KernelLimits:
         """Return what the next kernel may use, from the settings: asked at every look at the offers, so ask nobody."""
+
+
+@dataclass(frozen=True)
+class BerthRequest:
+    """A place that is wanted some time before its kernel, as for a booking.
+
+    Parameters
+    ----------
+    placement_id:
+        That of the placement which it becomes when ``start`` is called with it; committed before it is asked for.
+    model, device_count, username:
+        As the ``StartRequest`` will have them.
+    kept_until:
+        It is given back at this moment unless ``renew`` moved it or its kernel was started.
+    ends_at:
+        Until when the kernel is to run.
+    """
+
+    placement_id: str
+    model: str
+    device_count: int
+    username: str
+    kept_until: datetime
+    ends_at: datetime
+
+    def __post_init__(self) -> None:
+        check_placement_id(self.placement_id)
+
+
+@runtime_checkable
+class Berths(Protocol):
+    """A backend whose machines others use too, so that a booking's place is asked for before the booking starts.
+
+    A berth is a placement without a kernel: ``look`` says STARTING while it waits for room and READY once it is there,
+    ``renew`` moves the moment up to which it is kept, ``stop`` gives it back, ``list_placements`` has it, and ``start``
+    with its id starts the kernel in it. Nobody is billed for one.
+    """
+
+    @property
+    def berth_lead(self) -> timedelta:
+        """How long before a booking's start to ask; nothing switches it off."""
+
+    def ask_berth(self, request: BerthRequest) -> datetime:
+        """Ask for the place without waiting for it; return until when a kernel in it could run at least.
+
+        The same request again changes nothing, and finishes one that was cut off. Raises as ``start`` does.
+        """
+
+    def await_berth(self, placement_id: str) -> None:
+        """Return once it is READY, or is no berth any more since its kernel was started.
+
+        Called when the booking's kernel is wanted. Raises ``NoCapacity`` if it waited as long as a start would, which
+        says in words what for; the berth goes on waiting. Raises ``Refused`` if it has ended, else as ``look`` does.
+        """
+
+

@@ -67,6 +67,11 @@ def list_by_start(
     )
 
 
+def beginning(unit: Unit, *, now: datetime, before: datetime) -> list[Booking]:
+    """Everybody's live bookings that begin before a moment, or have begun, and are not over."""
+    return store.load_beginning(unit, now=now, before=before)
+
+
 def covering(unit: Unit, *, person_id: str, now: datetime) -> list[Booking]:
     """A person's live bookings whose time it is, the one that ends last first."""
     return store.load_covering(unit, person_id=person_id, at=now)

@@ -136,10 +136,18 @@ class Booking:
         amount = rated(self.rate_microcredits_per_hour, span.duration, count)
         return replace(self, span=span, count=count, amount_microcredits=amount)
 
-    def held_cost(self, now: datetime) -> int:
-        """The price of the time from its start until ``now``, never beyond its end: 0 before it starts."""
-        held = min(now, self.span.end_at) - self.span.start_at
+    def held_cost(self, now: datetime, kept_from: datetime | None = None) -> int:
+        """The price of the time from its start until ``now``, never beyond its end: 0 before it starts.
+
+        With ``kept_from`` from that moment on, for a place that gave the devices only then.
+        """
+        held = min(now, self.span.end_at) - max(self.span.start_at, kept_from or self.span.start_at)
         return rated(self.rate_microcredits_per_hour, max(held, timedelta(0)), self.count)
+
+    def missed_at(self, grace: timedelta, kept_from: datetime | None = None) -> datetime:
+        """When nobody is expected any more: after a lease that came to nothing, the grace begins anew."""
+        since = max(self.span.start_at, self.changed_at, kept_from or self.span.start_at)
+        return min(since + grace, self.span.end_at)
 
     def rest(self, now: datetime) -> TimeSpan | None:
         """The part of its time that lies ahead."""

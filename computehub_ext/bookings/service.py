@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
 from computehub_ext.bookings import store
 from computehub_ext.bookings.calendar import Calendar
 from computehub_ext.bookings.capacity import release, reserve_first, reserve_more
-from computehub_ext.bookings.finding import covering, find, list_bookings, list_by_start
+from computehub_ext.bookings.finding import beginning, covering, find, list_bookings, list_by_start
 from computehub_ext.bookings.model import Booking, BookingLimits, BookingState, in_words, iso
 from computehub_ext.bookings.quoting import candidates, choices_json, earliest_slot, quote, wanted_span
 from computehub_ext.core.credits import rated
@@ -37,6 +37,7 @@ from computehub_ext.pools.model import Pool
 __all__ = [
     "activate",
     "availability",
+    "beginning",
     "book",
     "cancel",
     "choices_json",
@@ -55,9 +56,17 @@ __all__ = [
     "withdraw",
 ]
 
+Kept = Callable[[Unit, Booking], datetime | None]
+"""Since when a booking's devices have been kept for it, or None while its place has none to keep."""
+
 STEPS_MAX = 10_000
 PATH_LENGTH_MAX = 4096
 HASH_FORMAT = "1"
+
+
+def kept_by_calendar(_: Unit, booking: Booking) -> datetime | None:
+    """As it is where nobody but the calendar hands devices out."""
+    return booking.span.start_at
 
 
 def limits_of(settings: Settings) -> BookingLimits:
@@ -318,8 +327,10 @@ def deactivate(unit: Unit, *, booking_id: str, now: datetime) -> Booking:
 # -- ending ------------------------------------------------------------------------------------------------------------
 
 
-def cancel(unit: Unit, calendar: Calendar, *, booking_id: str, person_id: str, now: datetime) -> Booking:
-    """Give a slot back: free of charge before its start, for the price of the time held after it.
+def cancel(
+    unit: Unit, calendar: Calendar, *, booking_id: str, person_id: str, now: datetime, kept: Kept = kept_by_calendar
+) -> Booking:
+    """Give a slot back: free of charge before its start, for the price of the time ``kept`` after it.
 
     Cancelled twice it stays as it is. One that a lease uses is ended by ending the lease.
     """
@@ -331,7 +342,7 @@ def cancel(unit: Unit, calendar: Calendar, *, booking_id: str, person_id: str, n
         raise IllegalMove(message, booking_id=booking.id, state=booking.state.value)
     if booking.is_live and now >= booking.span.end_at:
         raise IllegalMove(f"Booking {booking.id} is over.", booking_id=booking.id, state=booking.state.value)
-    return _end(unit, calendar, booking, booking.cancel(now), charged=booking.held_cost(now), now=now)
+    return _end(unit, calendar, booking, booking.cancel(now), charged=charged_for(unit, booking, kept, now), now=now)
 
 
 def complete(unit: Unit, calendar: Calendar, *, booking_id: str, now: datetime) -> Booking:
@@ -348,18 +359,31 @@ def withdraw(unit: Unit, calendar: Calendar, *, booking_id: str, now: datetime) 
     return _end(unit, calendar, booking, booking.cancel(now), charged=0, now=now)
 
 
-def expire_missed(unit: Unit, calendar: Calendar, *, grace: timedelta, now: datetime) -> list[Booking]:
+def charged_for(unit: Unit, booking: Booking, kept: Kept, now: datetime) -> int:
+    """What giving a booking back costs: the time that its devices were kept, not that in which there were none."""
+    since = kept(unit, booking)
+    return 0 if since is None else booking.held_cost(now, since)
+
+
+def expire_missed(
+    unit: Unit, calendar: Calendar, *, grace: timedelta, now: datetime, kept: Kept = kept_by_calendar
+) -> list[Booking]:
     """End the bookings that nobody came to within ``grace`` of their start, so that others get the rest of their time.
 
     The time until now was kept free for that person and is charged. After a lease that came to nothing, the grace
-    begins anew.
+    begins anew. What its place never had, nobody has missed: it goes on waiting until its end and costs nothing.
     """
     expired = []
     for booking in store.load_unused(unit, now=now):
-        since = max(booking.span.start_at, booking.changed_at)
-        if now >= min(since + grace, booking.span.end_at):
+        since = kept(unit, booking)
+        if since is None and now >= booking.span.end_at:
+            expired.append(withdraw(unit, calendar, booking_id=booking.id, now=now))
+            people.release_allowance(
+                unit, reference=booking.id, amount_microcredits=booking.amount_microcredits, now=now
+            )
+        elif since is not None and now >= booking.missed_at(grace, since):
             unit.emit("booking", action="expired", booking_id=booking.id)
-            charged = booking.held_cost(now)
+            charged = booking.held_cost(now, since)
             expired.append(_end(unit, calendar, booking, booking.expire(now), charged=charged, now=now))
             unused = booking.amount_microcredits - charged
             people.release_allowance(unit, reference=booking.id, amount_microcredits=unused, now=now)

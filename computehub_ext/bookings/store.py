@@ -105,6 +105,11 @@ _AT = Prepared(
     )
 )
 _LIVE_AFTER = Prepared(select(bookings).where(_LIVE, bookings.c.end_at > bindparam("after")))
+_BEGINNING = Prepared(
+    select(bookings)
+    .where(_LIVE, bookings.c.end_at > bindparam("after"), bookings.c.start_at <= bindparam("before"))
+    .order_by(bookings.c.start_at, bookings.c.id)
+)
 _COVERING = Prepared(
     select(bookings)
     .where(_OF_PERSON, _LIVE, bookings.c.start_at <= bindparam("at"), bookings.c.end_at > bindparam("at"))
@@ -165,6 +170,11 @@ def load_same(
 def load_live(unit: Unit, *, after: datetime) -> list[Booking]:
     """Every booking that holds capacity at some time after a moment."""
     return [_booking(row) for row in _LIVE_AFTER.all(unit, after=after)]
+
+
+def load_beginning(unit: Unit, *, now: datetime, before: datetime) -> list[Booking]:
+    """The live bookings that begin before a moment, or have begun, and are not over; the first first."""
+    return [_booking(row) for row in _BEGINNING.all(unit, after=now, before=before)]
 
 
 def load_covering(unit: Unit, *, person_id: str, at: datetime) -> list[Booking]:

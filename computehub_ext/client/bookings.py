@@ -268,8 +268,11 @@ class BookingCalls(Edge):
                     unit, self._calendar, lease_id=lease.id, reason=EndReason.RETURNED, message=None, now=now
                 )
                 return self._booking_view(unit, bookings.find(unit, booking_id, person_id=person.id))
-            booking = bookings.cancel(unit, self._calendar, booking_id=booking_id, person_id=person.id, now=now)
-            unused = booking.amount_microcredits - booking.held_cost(now)
+            held = bookings.find(unit, booking_id, person_id=person.id)
+            charged = bookings.charged_for(unit, held, self._operator.kept, now)
+            booking = bookings.cancel(unit, self._calendar, booking_id=booking_id, person_id=person.id, now=now,
+                                      kept=self._operator.kept)  # fmt: skip
+            unused = booking.amount_microcredits - charged
             people.release_allowance(unit, reference=booking.id, amount_microcredits=unused, now=now)
             if booking.series_id is not None:
                 release_of_series(unit, find_series(unit, booking.series_id, person_id=person.id), now=now)

@@ -12,6 +12,8 @@ from computehub_ext.core.errors import IllegalMove
 from computehub_ext.core.settings import Settings
 
 METERED_EVERY = timedelta(minutes=1)
+ENDS_AT = "ends_at"
+"""Among a placement's details: when its place ends it however long it is paid for, in ISO 8601."""
 
 
 class LeaseState(StrEnum):
@@ -45,9 +47,9 @@ class EndReason(StrEnum):
     UNPAID = "unpaid"
     START_FAILED = "start_failed"
     CANCELLED = "cancelled"
+    OUT_OF_MEMORY = "out_of_memory"
     PREEMPTED = "preempted"
     PLACE_LOST = "place_lost"
-    OUT_OF_MEMORY = "out_of_memory"
 
 
 END_TEXT = {
@@ -60,9 +62,9 @@ END_TEXT = {
     EndReason.UNPAID: "The kernel was ended because nobody renewed the lease in time.",
     EndReason.START_FAILED: "The GPU kernel could not be started; nothing was charged.",
     EndReason.CANCELLED: "The move to the GPU was cancelled; nothing was charged.",
+    EndReason.OUT_OF_MEMORY: "The kernel needed more main memory (RAM) than it may use there, and was ended.",
     EndReason.PREEMPTED: "The cluster took the GPU for work that goes first.",
     EndReason.PLACE_LOST: "The machine with the GPU could not be reached any more; billed is what was used before.",
-    EndReason.OUT_OF_MEMORY: "The kernel needed more main memory (RAM) than it may use there, and was ended.",
 }
 
 
@@ -108,7 +110,7 @@ class Lease:
         return replace(self, state=state)
 
     def running(self, now: datetime, horizon: timedelta) -> Lease:
-        begun = now if self.on_the_spot else self.billed_from_at
+        begun = self.billed_from_at or now
         lease = replace(self.moved(LeaseState.RUNNING), started_at=now, billed_from_at=begun, last_activity_at=now)
         return lease.renewed(now, horizon)
 
@@ -159,6 +161,11 @@ class Placement:
     warm: bool = False
     ended_at: datetime | None = None
     details: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def ends_at(self) -> datetime | None:
+        """When its place ends it, whatever is paid for."""
+        return datetime.fromisoformat(self.details[ENDS_AT]) if ENDS_AT in self.details else None
 
 
 class OrderKind(StrEnum):

@@ -27,12 +27,14 @@ from computehub_ext.backends.model import (
 )
 from computehub_ext.bookings import service as bookings
 from computehub_ext.bookings.calendar import Calendar
+from computehub_ext.bookings.model import Booking
 from computehub_ext.core.clock import Clock
 from computehub_ext.core.database import Database, Unit
-from computehub_ext.core.errors import BackendError, ComputeHubError, NotFound, Unreachable
+from computehub_ext.core.errors import BackendError, ComputeHubError, NotFound, Refused, Unreachable
 from computehub_ext.core.settings import Settings
 from computehub_ext.leases import service, store
-from computehub_ext.leases.model import EndReason, Lease, LeaseState, Placement, PlacementState
+from computehub_ext.leases.berth_keeper import BerthKeeper
+from computehub_ext.leases.model import ENDS_AT, EndReason, Lease, LeaseState, Placement, PlacementState
 from computehub_ext.pools import service as pools
 from computehub_ext.pools.model import Device, Pool
 
@@ -104,15 +106,18 @@ class LeaseOperator:
         self._down_until: dict[str, datetime] = {}
         self._health: dict[str, Health] = {}
         self._healthy_at: datetime | None = None
+        self._keeper = BerthKeeper(database, backends, clock, settings, self._ask)
 
     def start(self, lease_id: str, wanted: KernelRequest) -> StartedPlacement:
         """Start a kernel for the lease. After a failure nothing runs and the lease still stands: the caller decides."""
+        self._keeper.await_for(self._database.read(lambda unit: service.find(unit, lease_id)).booking_id)
         now = self._clock.now()
 
         def intend(unit: Unit) -> tuple[Lease, Placement, list[Device], Pool]:
-            lease = service.find(unit, lease_id)
-            pool = pools.get_pool(unit, lease.pool_id)
-            lease, placement, devices = service.intend_placement(unit, lease_id=lease_id, backend=pool.backend, now=now)
+            pool = pools.get_pool(unit, service.find(unit, lease_id).pool_id)
+            lease, placement, devices = service.intend_placement(
+                unit, lease_id=lease_id, backend=pool.backend, now=now, has_berths=self._keeper.has(pool.backend)
+            )
             return lease, placement, devices, pool
 
         lease, placement, devices, pool = self._database.write(intend)
@@ -128,6 +133,7 @@ class LeaseOperator:
             username=wanted.username,
             # Until the lease runs nobody pays, so a start that is forgotten ends by itself soon.
             paid_until=lease.paid_until or now + self._settings.start_timeout,
+            ends_at=lease.ends_at,
         )
         try:
             placed = self._ask(pool.backend, lambda backend: backend.start(request))
@@ -137,8 +143,9 @@ class LeaseOperator:
         except Exception as error:
             self._end_placement(placement)
             raise BackendError(f"Starting a kernel on {pool.name} failed unexpectedly.") from error
+        details = {**placed.details, **({ENDS_AT: placed.ends_at.isoformat()} if placed.ends_at else {})}
         self._database.write(
-            lambda unit: store.placement_started(unit, placement.id, warm=placed.warm, details=placed.details)
+            lambda unit: store.placement_started(unit, placement.id, warm=placed.warm, details=details)
         )
         return StartedPlacement(placement, placed, tuple(devices))
 
@@ -295,8 +302,14 @@ class LeaseOperator:
             if now >= lease.ends_at:
                 self.end(lease.id, EndReason.TIME_UP)
         self._database.write(
-            lambda unit: bookings.expire_missed(unit, self._calendar, grace=self._settings.no_show_grace, now=now)
+            lambda unit: bookings.expire_missed(
+                unit, self._calendar, grace=self._settings.no_show_grace, now=now, kept=self._keeper.kept
+            )
         )
+
+    def kept(self, unit: Unit, booking: Booking) -> datetime | None:
+        """Since when a booking's devices have been kept; None while its place has given none."""
+        return self._keeper.kept(unit, booking)
 
     def reconcile(self, *, after_restart: bool = False) -> set[str]:
         """Make the books and the places agree; return the running leases whose place could not be seen.
@@ -317,6 +330,7 @@ class LeaseOperator:
                     unseen.add(lease.id)
             elif after_restart or now - lease.created_at > self._settings.start_timeout:
                 self.end(lease.id, EndReason.START_FAILED)
+        self._keeper.tick(now)
         self._stop_strays()
         return unseen
 
@@ -389,7 +403,7 @@ class LeaseOperator:
                 log.warning("place %s can't be listed: %s", name, error)
                 continue
             # Read after listing: intents are committed before a start, so what was listed has its row by now.
-            wanted = {p.id for p in self._database.read(store.open_placements)}
+            wanted = self._database.read(store.wanted_ids)
             for look in running:
                 if look.placement_id not in wanted and look.state is not LookState.ENDED:
                     log.warning("placement %s runs without a lease: stopping it", look.placement_id)
@@ -406,3 +420,5 @@ class LeaseOperator:
         for lease in self._database.read(store.in_states):
             if kernel_ids is None or lease.kernel_id in kernel_ids:
                 self.end(lease.id, reason)
+        if kernel_ids is None:
+            self._keeper.give_all_back()

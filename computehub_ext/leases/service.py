@@ -14,6 +14,7 @@ from computehub_ext.core.errors import Conflict, Forbidden, Invalid, NoCapacity,
 from computehub_ext.core.ids import new_id
 from computehub_ext.core.settings import Settings
 from computehub_ext.leases import store
+from computehub_ext.leases.berths import BerthState
 from computehub_ext.leases.model import (
     EndReason,
     Lease,
@@ -41,9 +42,13 @@ def find(unit: Unit, lease_id: str, *, person_id: str | None = None) -> Lease:
 
 
 def intend_placement(
-    unit: Unit, *, lease_id: str, backend: str, now: datetime
+    unit: Unit, *, lease_id: str, backend: str, now: datetime, has_berths: bool = False
 ) -> tuple[Lease, Placement, list[Device]]:
     """Write down that a kernel is about to be started, and on which devices, before anything starts.
+
+    A berth that was asked for its booking becomes the placement, under the same id. With ``has_berths``, for a place
+    that gives devices only when it has some, a booking costs from its start if they were there by then, and else from
+    the moment at which the kernel runs.
 
     Raises
     ------
@@ -51,6 +56,13 @@ def intend_placement(
         Fewer healthy devices are free than the calendar promised: an earlier lease is still being closed.
     """
     lease = find(unit, lease_id)
+    berth = store.open_berth_of(unit, lease.booking_id) if has_berths else None
+    was_late = has_berths and lease.state is not LeaseState.RUNNING and lease.billed_from_at is not None
+    if was_late and berth is not None and berth.ready_at is not None:
+        was_late = berth.ready_at > bookings.find(unit, lease.booking_id).span.start_at
+    if was_late:
+        lease = replace(lease, billed_from_at=None)
+        store.save_lease(unit, lease)
     if lease.state is LeaseState.REQUESTED:
         lease = lease.moved(LeaseState.PROVISIONING)
         store.save_lease(unit, lease)
@@ -61,7 +73,9 @@ def intend_placement(
     if len(free) < lease.count:
         raise NoCapacity(f"The {lease.model} is not free yet; the notebook before you is still moving out.")
     chosen = free[: lease.count]
-    placement = Placement(new_id("pl"), lease.id, backend, PlacementState.INTENDED, now)
+    if berth is not None:
+        store.end_berth(unit, berth.id, BerthState.TAKEN, now)
+    placement = Placement(berth.id if berth else new_id("pl"), lease.id, backend, PlacementState.INTENDED, now)
     store.add_placement(unit, placement, [device.id for device in chosen])
     return lease, placement, chosen
 
@@ -189,6 +203,8 @@ def change_end(
         left = in_words(max(timedelta(0), lease.ends_at - earliest))
         message = f"That would end before now: at most {left} can be cut. `%gpu off` ends it at once."
         raise Invalid(message, field="seconds")
+    if by > timedelta(0):
+        _check_place(unit, lease, ends_at)
     if from_kernel and by > timedelta(0):
         amount = rated(lease.rate_microcredits_per_hour, by, lease.count)
         outcome = spend_allowance(
@@ -221,6 +237,23 @@ def change_end(
     store.save_lease(unit, lease)
     unit.emit("lease", action="changed", lease_id=lease.id, kernel_id=lease.kernel_id)
     return lease
+
+
+def _check_place(unit: Unit, lease: Lease, ends_at: datetime) -> None:
+    """Refuse what its place would not give: a cluster's job can't be given a longer limit once it runs."""
+    limits = [p.ends_at for p in store.placements_of(unit, lease.id) if p.state is PlacementState.STARTED]
+    limit = min(filter(None, limits), default=None)
+    if limit is None or ends_at <= limit:
+        return
+    more = timedelta(minutes=(limit - lease.ends_at) // timedelta(minutes=1))
+    told = f"This {lease.model} can be kept until {limit:%H:%M} UTC ({limit:%d %B}), when its place ends the job"
+    can = f"{told}: extend it by at most {in_words(more)}." if more > timedelta(0) else f"{told}: it can't be extended."
+    raise Invalid(
+        f"{can} For longer, give it back and take another one.",
+        field="seconds",
+        max_seconds=max(0, int(more.total_seconds())),
+        ends_at=limit.isoformat(),
+    )
 
 
 def report_activity(unit: Unit, *, kernel_id: str, busy: bool, now: datetime) -> None:

@@ -21,6 +21,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     delete,
+    func,
     insert,
     not_,
     or_,
@@ -31,6 +32,7 @@ from sqlalchemy import (
 
 from computehub_ext.core.database import Unit, UtcDateTime, metadata
 from computehub_ext.core.prepared import Prepared
+from computehub_ext.leases.berths import Berth, BerthState, Losses
 from computehub_ext.leases.model import LIVE, EndReason, Lease, LeaseState, Placement, PlacementState
 
 leases = Table(
@@ -96,6 +98,25 @@ device_claims = Table(
     Column("placement_id", String(40), ForeignKey("placements.id"), nullable=False, index=True),
 )
 
+# What is asked of a place before there is a lease: the id is that of the placement which it may become.
+berths = Table(
+    "berths",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("booking_id", String(40), ForeignKey("bookings.id"), nullable=False, index=True),
+    Column("backend", String(40), nullable=False),
+    Column("state", String(16), nullable=False, index=True),
+    Column("model", String(80), nullable=False),
+    Column("count", Integer, nullable=False),
+    Column("username", String(255), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("kept_until", UtcDateTime, nullable=False),
+    Column("ends_at", UtcDateTime, nullable=False),
+    Column("ready_at", UtcDateTime),
+    Column("ended_at", UtcDateTime),
+    Column("message", Text),
+)
+
 _ADD_LEASE = Prepared(insert(leases))
 _SAVE_LEASE = Prepared(update(leases).where(leases.c.id == bindparam("lease_id")))
 _LEASE = Prepared(select(leases).where(leases.c.id == bindparam("lease_id")))
@@ -113,6 +134,15 @@ _PLACEMENTS_OF = Prepared(
     .order_by(placements.c.created_at, placements.c.id)
 )
 _OPEN_PLACEMENTS = Prepared(select(placements).where(placements.c.state != PlacementState.ENDED.value))
+_ADD_BERTH = Prepared(insert(berths))
+_OPEN_BERTHS = Prepared(
+    select(berths).where(berths.c.state == BerthState.ASKED.value).order_by(berths.c.created_at, berths.c.id)
+)
+_OPEN_BERTH_OF = Prepared(
+    select(berths)
+    .where(berths.c.booking_id == bindparam("booking_id"), berths.c.state == BerthState.ASKED.value)
+    .order_by(berths.c.created_at, berths.c.id)
+)
 _ADD_CLAIM = Prepared(insert(device_claims))
 _CLAIMS = Prepared(select(device_claims.c.device_id))
 _CLAIMS_OF = Prepared(
@@ -226,6 +256,11 @@ def open_placements(unit: Unit) -> list[Placement]:
     return [_placement(row) for row in _OPEN_PLACEMENTS.all(unit)]
 
 
+def wanted_ids(unit: Unit) -> set[str]:
+    """What may run under our label: open placements, and berths that may become one."""
+    return {each.id for each in open_placements(unit)} | {each.id for each in open_berths(unit)}
+
+
 def placement_started(unit: Unit, placement_id: str, *, warm: bool, details: Mapping[str, str]) -> None:
     change = update(placements).where(
         placements.c.id == placement_id, placements.c.state == PlacementState.INTENDED.value
@@ -243,3 +278,45 @@ def placement_ended(unit: Unit, placement_id: str, now: datetime) -> None:
 def claimed_devices(unit: Unit, placement_id: str | None = None) -> list[str]:
     rows = _CLAIMS.all(unit) if placement_id is None else _CLAIMS_OF.all(unit, placement_id=placement_id)
     return [row.device_id for row in rows]
+
+
+# -- berths ------------------------------------------------------------------------------------------------------------
+
+
+def add_berth(unit: Unit, berth: Berth) -> None:
+    row = {column.name: getattr(berth, column.name) for column in berths.columns}
+    _ADD_BERTH.run(unit, **{**row, "state": berth.state.value})
+
+
+def open_berths(unit: Unit) -> list[Berth]:
+    """Those that are asked for, the oldest first."""
+    return [_berth(row) for row in _OPEN_BERTHS.all(unit)]
+
+
+def open_berth_of(unit: Unit, booking_id: str) -> Berth | None:
+    row = _OPEN_BERTH_OF.first(unit, booking_id=booking_id)
+    return _berth(row) if row else None
+
+
+def change_berth(unit: Unit, berth_id: str, **values: Any) -> None:
+    """Change one that is still asked for; one that came to its end in the meantime stays as it is."""
+    change = update(berths).where(berths.c.id == berth_id, berths.c.state == BerthState.ASKED.value)
+    unit.connection.execute(change.values(**values))
+
+
+def end_berth(unit: Unit, berth_id: str, state: BerthState, now: datetime, message: str | None = None) -> None:
+    change_berth(unit, berth_id, state=state.value, ended_at=now, message=message)
+
+
+def losses_of(unit: Unit, booking_ids: Iterable[str]) -> dict[str, Losses]:
+    """How often each booking's berth was lost; bookings that lost none are left out."""
+    query = (
+        select(berths.c.booking_id, func.count(), func.max(berths.c.ended_at, type_=UtcDateTime))
+        .where(berths.c.booking_id.in_(set(booking_ids)), berths.c.state == BerthState.LOST.value)
+        .group_by(berths.c.booking_id)
+    )
+    return {booking_id: Losses(count, last_at) for booking_id, count, last_at in unit.connection.execute(query)}
+
+
+def _berth(row: Any) -> Berth:
+    return Berth(**{**row._asdict(), "state": BerthState(row.state)})

@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from computehub_ext.backends.model import (
     ENDINGS,
     Backend,
+    BerthRequest,
     Ending,
     Health,
     KernelLimits,
@@ -23,6 +24,8 @@ from computehub_ext.core.clock import Clock
 from computehub_ext.core.errors import NoCapacity, NotFound, Refused, Unreachable
 
 _PORTS = ("shell_port", "iopub_port", "stdin_port", "control_port", "hb_port")
+_INSIDE = (LookState.READY, LookState.RUNNING)
+_HELD = (LookState.STARTING, *_INSIDE)
 
 
 @dataclass
@@ -33,6 +36,7 @@ class FakePlacement:
     paid_until: datetime | None = None
     interrupts: int = 0
     log: str = ""
+    berth: BerthRequest | None = None
 
 
 @dataclass
@@ -44,6 +48,10 @@ class FakePlace:
     """How many may run at once; None for no end of room."""
     refusal: str = ""
     """If set, starts are refused with it."""
+    berth_lead: timedelta = timedelta(0)
+    """How long before a booking its place is asked for; nothing for a place where only the calendar counts."""
+    berth_ends_at: datetime | None = None
+    """When the place ends what was asked for as a berth, whatever was wanted."""
     healthy: bool = True
     unreachable: bool = False
     """Nobody can ask the place anything; what runs there goes on as it is paid."""
@@ -84,16 +92,21 @@ class FakeBackend(Backend):
             found = self.place.placements.get(request.placement_id)
             if found is None:
                 found = self._place(request)
+            elif found.look.state is LookState.READY:
+                found = self._place(request, found.berth)
+            elif found.look.state is LookState.STARTING:
+                self._end(found, Ending.START_FAILED, None, self.clock.now())
+                raise NoCapacity("There is no room on this machine now.")
             elif found.placed is None or found.look.state is LookState.ENDED:
                 raise Refused(f"This placement has ended. {found.look.message}")
         self.place.after_start(request)
         assert found.placed is not None
         return found.placed
 
-    def _place(self, request: StartRequest) -> FakePlacement:
+    def _place(self, request: StartRequest, berth: BerthRequest | None = None) -> FakePlacement:
         if self.place.refusal:
             raise Refused(self.place.refusal)
-        if self.place.room is not None and len(self.list_placements()) >= self.place.room:
+        if berth is None and not self._has_room():
             raise NoCapacity("There is no room on this machine now.")
         ports = {name: self.place.ports_used + number for number, name in enumerate(_PORTS)}
         self.place.ports_used += len(_PORTS)
@@ -109,8 +122,16 @@ class FakeBackend(Backend):
         placement = FakePlacement(
             look=Look(request.placement_id, LookState.RUNNING),
             request=request,
-            placed=Placed(request.placement_id, info, warm=warm, pid=None, python_version="3.11.0"),
+            placed=Placed(
+                request.placement_id,
+                info,
+                warm=warm,
+                pid=None,
+                python_version="3.11.0",
+                ends_at=self.place.berth_ends_at if berth else None,
+            ),
             paid_until=request.paid_until,
+            berth=berth,
         )
         self.place.placements[request.placement_id] = placement
         return placement
@@ -140,7 +161,34 @@ class FakeBackend(Backend):
         self._ask()
         with self.place.lock:
             self._end_the_unpaid()
-            return [found.look for found in self.place.placements.values() if found.look.state is LookState.RUNNING]
+            return [found.look for found in self.place.placements.values() if found.look.state in _HELD]
+
+    @property
+    def berth_lead(self) -> timedelta:
+        return self.place.berth_lead
+
+    def ask_berth(self, request: BerthRequest) -> datetime:
+        self._ask()
+        if request.kept_until <= self.clock.now():
+            raise Refused("The time up to which it was to be kept has passed.")
+        with self.place.lock:
+            found = self.place.placements.get(request.placement_id)
+            if found is None:
+                if self.place.refusal:
+                    raise Refused(self.place.refusal)
+                look = Look(request.placement_id, LookState.STARTING)
+                found = FakePlacement(look, paid_until=request.kept_until, berth=request)
+                self.place.placements[request.placement_id] = found
+                self._let_in()
+            elif found.look.state is LookState.ENDED:
+                raise Refused(f"This placement has ended. {found.look.message}")
+        return self.place.berth_ends_at or request.ends_at
+
+    def await_berth(self, placement_id: str) -> None:
+        self._ask()
+        with self.place.lock:
+            if self._running(placement_id).look.state is LookState.STARTING:
+                raise NoCapacity("Others are in the way.")
 
     def log(self, placement_id: str) -> str:
         self._ask()
@@ -181,9 +229,19 @@ class FakeBackend(Backend):
             ended_at=at.astimezone(UTC),
         )
 
-    def _end_the_unpaid(self) -> None:
+    def _has_room(self) -> bool:
+        inside = sum(found.look.state in _INSIDE for found in self.place.placements.values())
+        return self.place.room is None or inside < self.place.room
+
+    def _let_in(self) -> None:
         for found in self.place.placements.values():
-            runs = found.look.state is LookState.RUNNING
+            if found.look.state is LookState.STARTING and self._has_room():
+                found.look = replace(found.look, state=LookState.READY)
+
+    def _end_the_unpaid(self) -> None:
+        self._let_in()
+        for found in self.place.placements.values():
+            runs = found.look.state in _HELD
             if runs and found.paid_until is not None and found.paid_until <= self.clock.now():
                 self._end(found, Ending.UNPAID, -15, found.paid_until)
 
@@ -196,6 +254,6 @@ class FakeBackend(Backend):
         found = self.place.placements.get(placement_id)
         if found is None:
             raise NotFound("There is no such placement here.", placement_id=placement_id)
-        if found.look.state is not LookState.RUNNING:
+        if found.look.state not in _HELD:
             raise Refused(f"This placement has ended. {found.look.message}")
         return found

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import pytest
 
 from computehub_ext.core.clock import ManualClock
 from computehub_ext.testing.backend_contract import BackendContract, MakeBackend
+from computehub_ext.testing.berth_contract import BerthContract
 from computehub_ext.testing.fake_backend import FakeBackend, FakePlace
 
 
-class TestFakeBackend(BackendContract):
+class TestFakeBackend(BackendContract, BerthContract):
     @pytest.fixture
     def make_backend(self, clock: ManualClock) -> MakeBackend:
-        place = FakePlace()
+        place = FakePlace(berth_lead=timedelta(minutes=10))
         return lambda: FakeBackend(clock, place)
 
     @pytest.fixture

@@ -184,7 +184,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="time that was kept free is not paid for",
         file="computehub_ext/bookings/service.py",
-        old="booking.cancel(now), charged=booking.held_cost(now), now=now)",
+        old="booking.cancel(now), charged=charged_for(unit, booking, kept, now), now=now)",
         new="booking.cancel(now), charged=0, now=now)",
         test="tests/unit/test_bookings.py::test_a_day_of_bookings",
     ),

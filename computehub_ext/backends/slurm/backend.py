@@ -6,18 +6,16 @@ import os
 import secrets
 import time
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import zmq
+from computehub_ext.core.errors import BackendError, NotFound, NotYetEnded, Unreachable
 
-from computehub_ext.core.errors import BackendError, NoCapacity, NotFound, NotYetEnded, Refused, SkipPlace, Unreachable
-
-from ..environment import SECRET_NAMES, for_placement
 from ..model import (
     ENDINGS,
     Backend,
+    BerthRequest,
     Ending,
     Health,
     KernelLimits,
@@ -29,12 +27,12 @@ from ..model import (
 )
 from . import submit
 from .commands import Slurm
-from .desk import Desk, digest
+from .desk import Desk
 from .link import Link
 from .records import Held, Record, Records
-from .script import arguments, program, script
 from .settings import SlurmSettings
-from .watch import NeverStarts, Watch
+from .starts import Starts, refusal
+from .watch import Watch
 
 _ANSWER_SECONDS_MAX = 3.0
 _RETURN_SECONDS_MAX = 3.0
@@ -43,7 +41,6 @@ _STOP_SECONDS_MAX = 8.0
 """Beyond the grace."""
 _UNHEARD_SECONDS_MAX = 15.0
 """After that a kernel does not count as seen, though Slurm says that its job runs: its user has lost it."""
-_UMASK = 0o022
 _HEALTH_SECONDS = 2.0
 _LOG_BYTES_MAX = 16 * 1024
 
@@ -81,6 +78,7 @@ class SlurmBackend(Backend):
         self._desk = Desk(self._records, self._link)
         self._watch = Watch(self._records, self._link, self._slurm, settings, self._prefix)
         self._checked: tuple[float, str] = (0.0, "")
+        self._starts = Starts(self._records, self._link, self._slurm, self._watch, settings, self._prefix, self.stop)
         self._desk.on_cluster_end = self._watch.soon
         self._link.open(self._desk)
         self._watch.open()
@@ -88,145 +86,17 @@ class SlurmBackend(Backend):
     # Starting
 
     def start(self, request: StartRequest) -> Placed:
-        if request.paid_until <= datetime.now(UTC):
-            raise Refused("The time that was paid for has passed before the kernel was started.")
-        python = self._python(request.kernel_name)
-        user = self._slurm.user_for(request.username)
-        held, is_new = self._records.make(
-            Record(request.placement_id, user=user, created_at=time.time(), secrets=_new_secrets(request))
-        )
-        with held.starting:
-            if held.record.is_ended:
-                raise _refusal(held)
-            if not held.record.connection:
-                try:
-                    self._submit(held, request, python, is_new)
-                except (Refused, NoCapacity) as problem:
-                    self._watch.end(held, Ending.START_FAILED, message=problem.message)
-                    raise
-        return self._wait_until_it_listens(held)
+        return self._starts.start(request)
 
-    def _submit(self, held: Held, request: StartRequest, python: str, is_new: bool) -> None:
-        """Have a job run for the placement: one that an earlier call submitted, or a new one."""
-        if self._link.problem:
-            raise Unreachable(self._link.problem)
-        record = held.record
-        with held.changed:
-            record.paid_until = request.paid_until.timestamp()
-            record.told_until = max(record.told_until, record.paid_until)
-            held.to_start = self._start_message(record, request)
-            if held.state == "waiting" and held.peer is not None:
-                self._link.send(held.peer, held.to_start)
-        if record.job_id or held.peer is not None:
-            return
-        if not is_new and self._find_job(held):
-            return
-        token = secrets.token_hex(32)
-        with held.changed:
-            record.token_hash = digest(token)
-            self._records.save(record)
-        job_id = self._slurm.submit(
-            record.user,
-            placement_id=record.placement_id,
-            token=token,
-            arguments=arguments(
-                self._settings,
-                request,
-                name=self._prefix + record.placement_id,
-                comment=f"ComputeHub kernel of {request.username}",
-                now=datetime.now(UTC),
-            ),
-            script=script(
-                self._settings,
-                link=f"tcp://{self._address()}",
-                server_key=self._link.public_key,
-                placement_id=record.placement_id,
-                python=python,
-            ),
-        )
-        with held.changed:
-            record.job_id = job_id or record.job_id
-            self._records.save(record)
+    @property
+    def berth_lead(self) -> timedelta:
+        return timedelta(minutes=self._settings.booking_lead_minutes)
 
-    def _find_job(self, held: Held) -> bool:
-        """Look for the job of a start that was cut off, such as between sbatch and the note of its number.
+    def ask_berth(self, request: BerthRequest) -> datetime:
+        return self._starts.ask_berth(request)
 
-        A sbatch that outlived us may still submit one after this look. It has the token of the earlier start then,
-        which is good no longer, so that it is refused and ends.
-        """
-        name = self._prefix + held.record.placement_id
-        found = [job.job_id for job in self._watch.ask().values() if job.name == name and not job.is_over]
-        with held.changed:
-            held.record.job_id = found[0] if found else ""
-            self._records.save(held.record)
-        return bool(found)
-
-    def _start_message(self, record: Record, request: StartRequest) -> dict[str, Any]:
-        cpus = self._settings.cpus
-        base = {**({"OMP_NUM_THREADS": str(cpus)} if cpus else {}), **self._settings.environment}
-        environment = for_placement(base, {}, request)
-        environment["COMPUTEHUB_PLACEMENT_ID"] = request.placement_id
-        return {
-            "t": "start",
-            "supervisor": program("supervisor"),
-            "standby": program("standby"),
-            "cwd": request.cwd,
-            "env": environment,
-            "names": list(self._settings.environment_names),
-            "secret_names": SECRET_NAMES,
-            "simulated": request.simulated,
-            "umask": _UMASK,
-            "paid_until": record.paid_until,
-            **record.secrets,
-        }
-
-    def _wait_until_it_listens(self, held: Held) -> Placed:
-        """Wait for the launcher's word; the watch wakes us too when the job fails before it can give one."""
-        record = held.record
-        began = time.monotonic()
-        with held.changed:
-            while True:
-                if record.is_ended:
-                    raise self._failure(held)
-                if record.connection:
-                    return record.placed()
-                if held.problem is not None:
-                    break
-                runs = held.peer is not None
-                limit = self._settings.pending_seconds_max + (self._settings.listen_seconds_max if runs else 0)
-                left = began + limit - time.monotonic()
-                if left <= 0:
-                    break
-                held.changed.wait(left)
-        raise self._give_up(held)
-
-    def _failure(self, held: Held) -> BackendError:
-        refusal = _refusal(held)
-        if held.record.log and held.record.reason in (Ending.START_FAILED, Ending.CRASHED):
-            refusal = Refused(f"{refusal.message} {held.record.log}", **refusal.details)
-        return refusal
-
-    def _give_up(self, held: Held) -> BackendError:
-        """Take a start back that takes too long, and say what for."""
-        record = held.record
-        job = None
-        try:
-            job = self._watch.ask().get(record.job_id)
-            if record.is_ended:
-                return self._failure(held)
-            self.stop(record.placement_id, 0)
-        except BackendError as problem:
-            return Unreachable(f"The kernel did not start, and its job can't be taken back now: {problem}")
-        if isinstance(held.problem, NeverStarts):
-            return Refused(f"Slurm will not start this job as it is: {held.problem}.", reason=str(held.problem))
-        if job is None or job.is_waiting:
-            why = job.reason if job is not None else "it is unknown there"
-            waited = f"{self._settings.pending_seconds_max:.0f} seconds"
-            return NoCapacity(f"The cluster had no room within {waited}. Slurm says: {why}.", reason=why)
-        if held.peer is None:
-            words = f"The job ran on {job.node} and did not reach ComputeHub at {self._address()}."
-            return SkipPlace(f"{words} {self._slurm.output(record.user, record.placement_id)}".strip())
-        return SkipPlace(f"The kernel did not listen within {self._settings.listen_seconds_max:.0f} seconds.")
+    def await_berth(self, placement_id: str) -> None:
+        self._starts.await_berth(check_placement_id(placement_id))
 
     # Looking
 
@@ -241,7 +111,7 @@ class SlurmBackend(Backend):
         record = held.record
         if record.is_ended:
             return record.ending()
-        state = LookState.RUNNING if record.connection else LookState.STARTING
+        state = self._state(held)
         if held.is_heard(self._settings.lost_seconds) or not record.connection:
             return Look(record.placement_id, state)
         if self._watch.problem is not None:
@@ -249,6 +119,11 @@ class SlurmBackend(Backend):
         if time.monotonic() - held.beat_at > _UNHEARD_SECONDS_MAX:
             raise Unreachable("The kernel's job runs, and is not heard from.")
         return Look(record.placement_id, state, message="No sign of life for some seconds; Slurm is asked.")
+
+    def _state(self, held: Held) -> LookState:
+        if held.record.connection:
+            return LookState.RUNNING
+        return LookState.READY if held.is_ready(self._settings.lost_seconds) else LookState.STARTING
 
     def list_placements(self) -> list[Look]:
         jobs = self._watch.ask()
@@ -259,7 +134,7 @@ class SlurmBackend(Backend):
                 message = f"It may still run on {record.node}, which Slurm calls dead."
                 looks[record.placement_id] = Look(record.placement_id, LookState.RUNNING, message=message)
             elif not record.is_ended:
-                state = LookState.RUNNING if record.connection else LookState.STARTING
+                state = self._state(held)
                 looks[record.placement_id] = Look(record.placement_id, state)
         for job in jobs.values():
             placement_id = job.name[len(self._prefix) :]
@@ -277,6 +152,8 @@ class SlurmBackend(Backend):
     def renew(self, placement_id: str, paid_until: datetime) -> None:
         held = self._running(placement_id)
         moment = paid_until.timestamp()
+        if self._keep(held, moment):
+            return
         with held.changed:
             # Noted before it is sent: an answer may get lost, and what may have been told counts as told.
             held.record.told_until = max(held.record.told_until, moment)
@@ -285,6 +162,17 @@ class SlurmBackend(Backend):
         with held.changed:
             held.record.paid_until = held.record.told_until = moment
             self._records.save(held.record)
+
+    def _keep(self, held: Held, moment: float) -> bool:
+        """Move the moment up to which a berth is kept; False for what is none. In the queue nobody has to be told."""
+        with held.changed:
+            if not held.record.is_berth:
+                return False
+            held.record.told_until = moment
+            self._records.save(held.record)
+            if held.peer is not None:
+                self._link.send(held.peer, {"t": "renew", "paid_until": moment})
+            return True
 
     def _ask(self, placement_id: str, message: dict[str, Any]) -> dict[str, Any]:
         held = self._running(placement_id)
@@ -389,48 +277,13 @@ class SlurmBackend(Backend):
         self._watch.close()
         self._link.close()
 
-    def _python(self, kernel_name: str) -> str:
-        python = self._settings.kernels.get(kernel_name)
-        if python is None:
-            known = sorted(self._settings.kernels)
-            raise Refused(f"There is no kernel {kernel_name!r} here; there is {', '.join(known)}.", known=known)
-        return python
-
-    def _address(self) -> str:
-        address = self._settings.address or _host_name(self._settings.listen_host)
-        is_bare = ":" not in address or address.endswith("]")
-        return f"{address}:{self._link.port}" if is_bare else address
-
     def _running(self, placement_id: str) -> Held:
         held = self._records.get(check_placement_id(placement_id))
         if held is None:
             raise NotFound("There is no such placement here.", placement_id=placement_id)
         if held.record.is_ended:
-            raise _refusal(held)
+            raise refusal(held)
         return held
-
-
-def _refusal(held: Held) -> Refused:
-    record = held.record
-    details: dict[str, Any] = {"reason": record.reason, "exit_code": record.exit_code}
-    return Refused(f"This placement has ended. {record.message}", **details)
-
-
-def _new_secrets(request: StartRequest) -> dict[str, str]:
-    public, secret = zmq.curve_keypair()
-    return {
-        "session_key": request.session_key.decode("ascii"),
-        "curve_publickey": public.decode("ascii"),
-        "curve_secretkey": secret.decode("ascii"),
-    }
-
-
-def _host_name(listen_host: str) -> str:
-    import socket
-
-    if listen_host not in ("0.0.0.0", "::", "*"):
-        return f"[{listen_host}]" if ":" in listen_host else listen_host
-    return socket.getfqdn()
 
 
 def _owner(path: Path) -> str:

@@ -7,9 +7,8 @@ import os
 import pwd
 import re
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from computehub_ext.core.errors import BackendError, NoCapacity, Refused, Unreachable
 
@@ -24,7 +23,8 @@ _NO_ANSWER = re.compile(
     re.IGNORECASE,
 )
 _NO_ROOM = re.compile(r"submit limit|job limit|limit.*reached|(down|drained) or reserved|temporarily", re.IGNORECASE)
-_FORMAT = "%i|%T|%r|%N|%j"
+_LET_IN = re.compile(r"task 0:|job \d+ (queued|has been allocated)|Force Terminated|has been revoked")
+_FORMAT = "%i|%T|%r|%N|%S|%P|%j"
 _ACTIVE = (
     "PENDING",
     "CONFIGURING",
@@ -38,14 +38,19 @@ _ACTIVE = (
 )
 
 
+OnRefusal = Callable[[BackendError], None]
+
+
 @dataclass(frozen=True)
 class Job:
-    """One job as Slurm sees it. ``reason`` is why it waits."""
+    """One job as Slurm sees it. ``reason`` is why it waits, ``starts_at`` when it is thought to start, or did."""
 
     job_id: str
     state: str
     reason: str
     node: str
+    starts_at: str
+    partition: str
     name: str
 
     @property
@@ -66,8 +71,23 @@ class Slurm:
 
     # As the job's user
 
-    def submit(self, user: str, *, placement_id: str, token: str, arguments: Sequence[str], script: str) -> str:
-        """Submit a job and return its number; the words of a refusal are sbatch's own."""
+    def submit(
+        self,
+        user: str,
+        *,
+        placement_id: str,
+        token: str,
+        arguments: Sequence[str],
+        script: str,
+        on_refusal: OnRefusal = lambda problem: None,
+    ) -> str:
+        """Submit a job and return its number; the words of a refusal are sbatch's own.
+
+        With ``immediate`` it returns at once and without a number, and a refusal is told to ``on_refusal``.
+        """
+        if self._settings.immediate:
+            self._run_at_once(placement_id, token, arguments, script, on_refusal)
+            return ""
         answer = self._as(
             user,
             {
@@ -131,47 +151,59 @@ class Slurm:
             return {"code": 0}
         if asked["action"] == "cancel":
             command, text = ["scancel", *asked["jobs"]], ""  # type: ignore[misc]
-        elif self._settings.immediate:
-            return self._at_once(placement_id, asked)
         else:
             submit.lay_down(folder, placement_id, str(asked["token"]))
             command, text = submit.sbatch(folder, placement_id, asked["arguments"]), str(asked["script"])  # type: ignore[arg-type]
         done = self._run(command, text)
         return {"code": done.returncode, "out": done.stdout, "err": done.stderr}
 
-    def _at_once(self, placement_id: str, asked: dict[str, Any]) -> dict[str, object]:
+    def _run_at_once(
+        self, placement_id: str, token: str, arguments: Sequence[str], script: str, on_refusal: OnRefusal
+    ) -> None:
         """Run the job by srun. Its number is told by the job itself, or by its name."""
         folder = self._settings.spool
-        submit.lay_down(folder, placement_id, asked["token"])
+        submit.lay_down(folder, placement_id, token)
+
+        def on_end(code: int) -> None:
+            said = submit.output(folder, placement_id) if code else ""
+            # A job that was let in and failed is no refusal: its launcher, or the watch, says what was wrong with it.
+            if code and not _LET_IN.search(said):
+                on_refusal(_problem("srun", said))
+
         try:
-            code = self._sruns.start(
-                asked["arguments"],
-                asked["script"],
+            self._sruns.start(
+                arguments,
+                script,
                 is_login=bool(self._settings.modules),
                 path=os.path.join(folder, placement_id),
-                environment=self._environment(),
+                environment=self.environment(),
+                on_end=on_end,
             )
         except OSError as problem:
             raise Unreachable(f"srun can't be run: {problem.strerror}.") from problem
-        words = submit.output(folder, placement_id) if code else ""
-        # A job that ran and failed at once is no refusal: its launcher, or the watch, says what was wrong with it.
-        return {"code": 0 if "task 0:" in words else code, "out": "", "err": words}
 
     # As ourselves
 
     def jobs(self, prefix: str, users: Iterable[str]) -> dict[str, Job]:
         """Return all jobs of ours that Slurm still knows, by number: those that run, and those that ended lately."""
-        self._sruns.reap()
         names = sorted({user for user in users if user} or {pwd.getpwuid(os.geteuid()).pw_name})
         done = self._run(["squeue", "--noheader", "--states=all", f"--user={','.join(names)}", f"--format={_FORMAT}"])
         if done.returncode:
             raise _problem("squeue", done.stderr)
         found = {}
         for line in done.stdout.splitlines():
-            parts = line.split("|", 4)
-            if len(parts) == 5 and parts[4].startswith(prefix):
+            parts = line.split("|", 6)
+            if len(parts) == 7 and parts[6].startswith(prefix):
                 found[parts[0]] = Job(*parts)
         return found
+
+    def place_in_queue(self, job: Job) -> int:
+        """Return how many jobs of its partition are to start before this one; 0 where Slurm does not show them."""
+        done = self._run(
+            ["squeue", "--noheader", "--states=PENDING", f"--partition={job.partition}", "--sort=-p,i", "--format=%i"]
+        )
+        waiting = done.stdout.split()
+        return waiting.index(job.job_id) if job.job_id in waiting else 0
 
     def exit_code(self, job_id: str) -> tuple[int, int] | None:
         """Return a job's exit code and the signal that ended it, if Slurm still knows."""
@@ -218,8 +250,8 @@ class Slurm:
         command = [part.replace("{node}", node) for part in self._settings.fence_command]
         return bool(command) and self._run(command).returncode == 0
 
-    def _environment(self) -> dict[str, str]:
-        """A short one: what sbatch has, its jobs have."""
+    def environment(self) -> dict[str, str]:
+        """What Slurm's commands are run with, a short one: what sbatch has, its jobs have."""
         environment = {name: os.environ[name] for name in submit.PASSED_ON if name in os.environ}
         if self._settings.slurm_conf:
             environment["SLURM_CONF"] = self._settings.slurm_conf
@@ -230,7 +262,7 @@ class Slurm:
             return subprocess.run(
                 command,
                 input=text,
-                env=self._environment(),
+                env=self.environment(),
                 capture_output=True,
                 text=True,
                 errors="replace",

@@ -17,6 +17,8 @@ from .records import Held, Records
 log = logging.getLogger(__name__)
 
 _PORTS = ("shell_port", "iopub_port", "stdin_port", "control_port", "hb_port")
+START_SECONDS = 30.0
+"""How long a job may have run before its first word, at most: so much earlier than asked for it may end."""
 _LOG_CHARACTERS_MAX = 16 * 1024
 ENDED_BY_CLUSTER = "ended by the cluster"
 
@@ -90,6 +92,8 @@ class Desk:
                 self._link.send(peer, {"t": "stop", "grace": 0.0})
             elif held.state == "waiting" and held.to_start is not None:
                 self._link.send(peer, held.to_start)
+            elif held.state == "waiting" and record.is_berth:
+                self._link.send(peer, {"t": "renew", "paid_until": record.told_until})
             elif held.state == "listening" and not record.connection:
                 self._note_connection(held, report)
             elif report.get("end"):
@@ -101,6 +105,10 @@ class Desk:
         # What it calls its job is believed only for its own placement, and never over what sbatch said.
         record.job_id = record.job_id or str(report.get("job", ""))
         record.node = str(report.get("node", ""))[:80]
+        if not record.ends_at:
+            asked_for = time.time() + record.minutes * 60 - START_SECONDS
+            record.ends_at = _told(report.get("job_ends_at")) or asked_for
+            self._records.save(record)
 
     def _note_connection(self, held: Held, report: dict[str, Any]) -> None:
         record = held.record
@@ -136,6 +144,7 @@ class Desk:
         if reason is Ending.EXITED and not end.get("listened"):
             reason = Ending.START_FAILED
         record.message = str(end.get("message", "")) or ENDINGS[reason]
+        record.kind = str(end.get("kind", ""))[:40]
         record.exit_code, record.ended_at, record.reason = _code(end), _moment(end, record), reason.value
         self._close(held, peer)
 
@@ -152,6 +161,13 @@ def _moment(end: dict[str, Any], record: Any) -> float:
     """When the job says that it ended: never a moment that can't be, since the job is the person's own."""
     at, now = float(end["at"]), time.time()
     return min(max(at, record.created_at), now) if math.isfinite(at) else now
+
+
+def _told(moment: Any) -> float:
+    """When Slurm tells its job that it will end: at some time that a job can have."""
+    now = time.time()
+    is_likely = isinstance(moment, int | float) and now < moment < now + 366 * 24 * 3600
+    return float(moment) if is_likely else 0.0
 
 
 def _code(end: dict[str, Any]) -> int | None:

@@ -6,30 +6,41 @@ own and outlives a control plane that is killed.
 
 from __future__ import annotations
 
+import logging
 import os
+import selectors
 import signal
 import threading
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-REFUSAL_SECONDS = 0.25
-"""How long to wait for a refusal. It comes at once, and a kernel takes longer to start, so nobody waits for this."""
-_POLL_SECONDS = 0.005
+log = logging.getLogger(__name__)
+
 _BATCH_ONLY = ("--parsable", "--no-requeue", "--input=/dev/null", "--open-mode=append")
+
+OnEnd = Callable[[int], None]
 
 
 class Sruns:
-    """The ``srun`` processes that this control plane started and has to collect."""
+    """The ``srun`` processes that this control plane started. One thread collects them as they end, and tells."""
 
     def __init__(self) -> None:
-        self._pids: set[int] = set()
+        self._ends: dict[int, tuple[int, OnEnd]] = {}
+        """The process and who wants to know, by its descriptor."""
+        self._selector = selectors.DefaultSelector()
         self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
 
     def start(
-        self, arguments: Sequence[str], script: str, *, is_login: bool, path: str, environment: Mapping[str, str]
-    ) -> int:
-        """Run a job; return 0, or the exit code of one that was refused. What it says goes to ``path``.out."""
-        self.reap()  # of those before, which would stay as zombies until somebody asks for all jobs
+        self,
+        arguments: Sequence[str],
+        script: str,
+        *,
+        is_login: bool,
+        path: str,
+        environment: Mapping[str, str],
+        on_end: OnEnd,
+    ) -> None:
+        """Run a job without waiting; ``on_end`` gets the exit code. What it says goes to ``path``.out."""
         descriptor = os.open(path + ".job", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with open(descriptor, "w", encoding="utf-8") as file:
             file.write(script)
@@ -49,23 +60,26 @@ class Sruns:
             setsigmask=[],
             setsigdef=[signal.SIGPIPE, signal.SIGINT, signal.SIGTERM],
         )
-        deadline = time.monotonic() + REFUSAL_SECONDS
-        while time.monotonic() < deadline:
-            done, status = os.waitpid(pid, os.WNOHANG)
-            if done:
-                return os.waitstatus_to_exitcode(status)
-            time.sleep(_POLL_SECONDS)
+        process = os.pidfd_open(pid)
         with self._lock:
-            self._pids.add(pid)
-        return 0
+            self._ends[process] = (pid, on_end)
+            self._selector.register(process, selectors.EVENT_READ)  # also wakes who waits already
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._collect, name="computehub-slurm-sruns", daemon=True)
+                self._thread.start()
 
-    def reap(self) -> None:
-        """Collect those that have ended."""
-        with self._lock:
-            for pid in list(self._pids):
+    def _collect(self) -> None:
+        while True:
+            for key, _ in self._selector.select():
+                with self._lock:
+                    self._selector.unregister(key.fd)
+                    pid, on_end = self._ends.pop(key.fd)
+                os.close(key.fd)
                 try:
-                    ended = os.waitpid(pid, os.WNOHANG)[0] == pid
+                    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
                 except ChildProcessError:
-                    ended = True
-                if ended:
-                    self._pids.discard(pid)
+                    continue  # somebody else in this process collected it
+                try:
+                    on_end(code)
+                except Exception:
+                    log.exception("The end of an srun could not be told.")

@@ -37,9 +37,19 @@ class Record:
     paid_until: float = 0.0
     told_until: float = 0.0
     """The latest moment that the other end may believe to be paid: after it the kernel has ended itself."""
+    is_berth: bool = False
+    """Whether its job was asked for ahead and its kernel was not yet."""
+    minutes: int = 0
+    """The job's time limit, as it was asked for."""
+    python: str = ""
+    """What the job itself is run with."""
+    ends_at: float = 0.0
+    """When Slurm ends the job; 0 until it runs."""
     reason: str = ""
     exit_code: int | None = None
     message: str = ""
+    kind: str = ""
+    """Of a start that failed, what was missing."""
     ended_at: float = 0.0
     log: str = ""
     is_in_slurm: bool = True
@@ -60,6 +70,7 @@ class Record:
             python_version=self.python_version,
             host=self.connection["ip"],
             details=dict(self.details),
+            ends_at=datetime.fromtimestamp(self.ends_at, UTC) if self.ends_at else None,
         )
 
     def ending(self) -> Look:
@@ -91,6 +102,12 @@ class Held:
         self.stop_asked = False
         self.cancelled_at = 0.0
         self.problem: Exception | None = None
+        self.is_awaited = False
+        """Whether somebody waits for the berth to be ready."""
+
+    def is_ready(self, lost_seconds: float) -> bool:
+        """Whether it is a berth whose job runs."""
+        return self.record.is_berth and self.state == "waiting" and self.is_heard(lost_seconds)
 
     def is_heard(self, lost_seconds: float) -> bool:
         return self.peer is not None and time.monotonic() - self.beat_at < lost_seconds

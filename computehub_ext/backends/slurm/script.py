@@ -8,7 +8,6 @@ from datetime import datetime
 from functools import cache
 from pathlib import Path
 
-from ..model import StartRequest
 from .settings import SlurmSettings
 
 _KERNEL_WING = Path(__file__).resolve().parents[2] / "kernel"  # programs that we send, not modules that we import
@@ -27,8 +26,10 @@ def program(name: str) -> str:
     return (_KERNEL_WING / f"{name}.py").read_text(encoding="utf-8")
 
 
-def script(settings: SlurmSettings, *, link: str, server_key: str, placement_id: str, python: str) -> str:
-    """Return the job script."""
+def script(
+    settings: SlurmSettings, *, link: str, server_key: str, placement_id: str, python: str, wait_until: float = 0.0
+) -> str:
+    """Return the job script; with ``wait_until`` of a job that was asked for ahead and may wait for its kernel."""
     # A login shell knows `module`; without modules it only takes time.
     lines = ["#!/bin/bash -l" if settings.modules else "#!/bin/bash"]
     if settings.modules:
@@ -36,18 +37,27 @@ def script(settings: SlurmSettings, *, link: str, server_key: str, placement_id:
     lines += settings.prologue
     token = TOKEN_IN_HOME if settings.submit_command else shlex.quote(settings.spool.rstrip("/")) + "/"
     command = [*settings.container, python, "-I", "-", "--link", link, "--server-key", server_key]
+    if wait_until:
+        command += ["--wait-until", f"{wait_until:.0f}"]
     command += ["--placement", placement_id, "--token-file"]
     lines += [f"exec {shlex.join(command)} {token}{placement_id}.token <<'{_END}'", program("launcher") + _END, ""]
     return "\n".join(lines)
 
 
-def arguments(settings: SlurmSettings, request: StartRequest, *, name: str, comment: str, now: datetime) -> list[str]:
+def limit_minutes(settings: SlurmSettings, until: datetime, now: datetime) -> int:
+    """Return the time limit of a job that starts at once and is wanted until then."""
+    wanted = math.ceil((until - now).total_seconds() / 60) + settings.time_margin_minutes
+    return max(settings.time_limit_minutes, wanted)
+
+
+def arguments(
+    settings: SlurmSettings, *, model: str, device_count: int, minutes: int, name: str, comment: str
+) -> list[str]:
     """Return ``sbatch``'s arguments, but for the file that the job's output goes to."""
-    paid_minutes = math.ceil((request.paid_until - now).total_seconds() / 60) + settings.time_margin_minutes
     found = [
         "--parsable",
         "--no-requeue",  # a kernel that starts again elsewhere has lost everything, and nobody waits for it
-        f"--time={max(settings.time_limit_minutes, paid_minutes)}",
+        f"--time={minutes}",
         f"--job-name={name}",
         f"--comment={comment}",
         "--nodes=1",
@@ -59,7 +69,7 @@ def arguments(settings: SlurmSettings, request: StartRequest, *, name: str, comm
     for option in ("partition", "account", "qos", "constraint", "reservation"):
         if value := getattr(settings, option):
             found.append(f"--{option}={value}")
-    if gres := settings.gres_for(request.model, len(request.devices)):
+    if gres := settings.gres_for(model, device_count):
         found.append(f"--gres={gres}")
     if settings.cpus:
         found.append(f"--cpus-per-task={settings.cpus}")

@@ -46,9 +46,13 @@ class SlurmSettings:
         Of one job; 0 leaves them to the cluster's own default. ``OMP_NUM_THREADS`` says the same to the kernel.
     time_limit_minutes:
         How long a job may live at most, since a user's job can't be given more later. Slurm ends it then, whatever is
-        paid for; a booking that is longer makes it longer.
+        paid for; a booking that is longer makes it longer. An extension beyond it is refused.
     time_margin_minutes:
-        Added to what is paid for at the start, where that is more than the limit.
+        Added to what was booked at the start, where that is more than the limit.
+    booking_lead_minutes:
+        How long before a booking starts its job is submitted, which then holds the GPUs and waits for the kernel. What
+        it holds early costs nobody anything. 0 submits no job before somebody wants a kernel, and then a booking costs
+        from its start as if nobody but the calendar handed GPUs out.
     modules, prologue:
         ``module load`` these in a login shell; lines of shell run before the kernel. No secrets: a job script can be
         read by others.
@@ -102,6 +106,7 @@ class SlurmSettings:
     memory_mib: int = 0
     time_limit_minutes: int = 12 * 60
     time_margin_minutes: int = 5
+    booking_lead_minutes: float = 10.0
     modules: tuple[str, ...] = ()
     prologue: tuple[str, ...] = ()
     kernels: Mapping[str, str] = field(default_factory=lambda: {"python3": sys.executable})
@@ -124,6 +129,14 @@ class SlurmSettings:
             raise Invalid("A cluster without a kernel's Python runs nothing; name one.", field="kernels")
         if self.time_limit_minutes < 1:
             raise Invalid("A job needs a time limit of at least a minute.", field="time_limit_minutes")
+        if self.time_margin_minutes < 0:
+            raise Invalid(
+                "A job can't end before what was booked: 0 or more.", field="time_margin_minutes"
+            )
+        if not 0 <= self.booking_lead_minutes <= 24 * 60:
+            raise Invalid(
+                "A booking's job is submitted 0 minutes to a day before it starts.", field="booking_lead_minutes"
+            )
         if self.submit_command and not any("{user}" in part for part in self.submit_command):
             raise Invalid(
                 "submit_command has no {user}, so that every job would be the same user's.", field="submit_command"

@@ -15,6 +15,7 @@ from contextlib import suppress
 from computehub_ext.core.errors import BackendError
 
 from ..model import ENDINGS, Ending
+from . import words
 from .commands import Job, Slurm
 from .desk import ENDED_BY_CLUSTER, empty_secrets
 from .link import Link
@@ -103,6 +104,8 @@ class Watch:
             return True
         if record.is_ended:
             return time.time() - record.ended_at > SOON_SECONDS
+        if record.is_berth and held.peer is None and not held.is_awaited:
+            return False  # it waits in the queue, maybe for long, and calls when it runs
         if not held.is_heard(self._settings.lost_seconds):
             return time.time() - record.created_at > SOON_SECONDS
         return time.time() > record.told_until + OVERDUE_SECONDS
@@ -149,6 +152,9 @@ class Watch:
             with held.changed:
                 held.problem = NeverStarts(job.reason)
                 held.changed.notify_all()
+            if record.is_berth:
+                self.end(held, Ending.START_FAILED, message=never_starts(job.reason))
+                self._cancel(held, job)
         if time.time() > record.told_until + OVERDUE_SECONDS:
             # Its supervisor should have ended it long ago; whoever kept it from that doesn't keep Slurm.
             self.end(held, Ending.UNPAID, at=record.told_until)
@@ -250,6 +256,10 @@ class Watch:
             empty_secrets(record)
             self._records.save(record)
             held.changed.notify_all()
+
+
+def never_starts(reason: str) -> str:
+    return f"Slurm will not start this job as it is: {words.of(reason)} ({reason})."
 
 
 class NeverStarts(Exception):

@@ -1,0 +1,379 @@
+"""Bookings on a place that others use too: asked for ahead, kept, taken, given back, and billed for what was there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from computehub_ext.backends.model import BerthRequest, Ending, LookState, StartRequest
+from computehub_ext.core.clock import ManualClock
+from computehub_ext.core.database import Database
+from computehub_ext.core.errors import Invalid, NoCapacity, Refused
+from computehub_ext.testing.fake_backend import FakeBackend
+from tests.support.plane import CREDIT, Plane, browser
+
+LEAD = timedelta(minutes=10)
+
+
+@pytest.fixture
+def hub(database: Database, clock: ManualClock) -> Iterator[Plane]:
+    """It is 9:00, and a place is asked for ten minutes ahead."""
+    hub = Plane(database, clock)
+    hub.place.berth_lead = LEAD
+    hub.restart()
+    yield hub
+    hub.close()
+
+
+def at(hour: int, minute: int = 0) -> datetime:
+    return datetime(2026, 3, 2, hour, minute, tzinfo=UTC)
+
+
+def book(hub: Plane, hour: int = 10, *, who: str = "ada", hours: float = 1, **wanted: Any) -> dict[str, Any]:
+    starts_at = f"2026-03-02T{hour:02}:00:00Z"
+    asked = {"model": "T4", "starts_at": starts_at, "duration_seconds": int(hours * 3600), **wanted}
+    booked: dict[str, Any] = hub.book(browser(who), hub.key(), **asked)
+    return booked
+
+
+def until(hub: Plane, moment: datetime) -> None:
+    hub.pass_time(seconds=(moment - hub.clock.now()).total_seconds())
+
+
+def held(hub: Plane) -> dict[str, LookState]:
+    return {look.placement_id: look.state for look in hub.backend.list_placements()}
+
+
+def state_of(hub: Plane, booking: dict[str, Any], who: str = "ada") -> str:
+    return str(hub.booking(browser(who), booking["id"])["state"])
+
+
+# -- asking ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_place_is_asked_for_ahead_and_the_kernel_starts_in_it(hub: Plane) -> None:
+    booking = book(hub)
+    until(hub, at(9, 49))
+    assert held(hub) == {}
+    until(hub, at(9, 51))
+    (berth,) = held(hub)
+    assert held(hub) == {berth: LookState.READY}
+    until(hub, at(10, 1))
+    lease = hub.take(booking_id=booking["id"])
+    assert hub.start(lease)["placement_id"] == berth
+    assert held(hub) == {berth: LookState.RUNNING}
+    hub.lease_running(lease["id"])
+    until(hub, at(10, 30))
+    assert list(held(hub)) == [berth]
+    assert hub.release_lease(lease["id"], "returned")["cost_microcredits"] == CREDIT // 2  # kept since its start
+    hub.tick()
+    assert held(hub) == {}
+
+
+def test_being_kept_early_costs_nothing_and_is_not_asked_for_elsewhere(hub: Plane) -> None:
+    booking = book(hub)
+    until(hub, at(9, 59))
+    assert len(held(hub)) == 1
+    hub.cancel_booking(browser(), hub.key(), booking["id"])
+    assert held(hub) == {}  # at once
+    assert hub.money() == (10, 10)
+    hub.place.berth_lead = timedelta(0)
+    hub.restart()
+    book(hub, 11)
+    until(hub, at(10, 59))
+    assert held(hub) == {}
+
+
+def test_what_is_taken_on_the_spot_is_asked_for_by_nobody_else(hub: Plane) -> None:
+    hub.running()
+    hub.tick(minutes=1)
+    assert list(held(hub).values()) == [LookState.RUNNING]
+
+
+def test_two_bookings_have_a_place_each(hub: Plane) -> None:
+    bookings = [book(hub), book(hub, who="bob")]
+    until(hub, at(10))
+    assert len(held(hub)) == 2
+    started = set()
+    for booking, who in zip(bookings, ("ada", "bob"), strict=True):
+        lease = hub.take(browser(who), kernel_id=who, booking_id=booking["id"])
+        started.add(hub.start(lease)["placement_id"])
+    assert started == set(held(hub))
+
+
+# -- changing and ending -----------------------------------------------------------------------------------------------
+
+
+def test_a_booking_that_is_moved_away_gives_its_place_back_and_asks_anew(hub: Plane) -> None:
+    booking = book(hub)
+    until(hub, at(9, 55))
+    (first,) = held(hub)
+    hub.move_booking(browser(), hub.key(), booking["id"], starts_at="2026-03-02T12:00:00Z")
+    hub.tick()
+    assert held(hub) == {}
+    until(hub, at(11, 55))
+    (second,) = held(hub)
+    assert second != first
+
+
+def test_a_booking_that_grows_beyond_what_its_place_gives_is_asked_for_anew(hub: Plane) -> None:
+    booking = book(hub)
+    until(hub, at(9, 55))
+    (first,) = held(hub)
+    hub.move_booking(browser(), hub.key(), booking["id"], duration_seconds=1800)
+    hub.tick()
+    assert list(held(hub)) == [first]  # it can do more than is wanted now
+    hub.move_booking(browser(), hub.key(), booking["id"], duration_seconds=7200)
+    hub.tick()
+    (second,) = held(hub)
+    assert second != first
+
+
+def test_nobody_comes_and_the_place_goes_back_when_the_calendar_says_so(hub: Plane) -> None:
+    booking = book(hub)
+    until(hub, at(10, 14))
+    assert list(held(hub).values()) == [LookState.READY]
+    until(hub, at(10, 16))
+    hub.tick()
+    assert state_of(hub, booking) == "expired"
+    assert held(hub) == {}
+    assert hub.money() == (9.75, 9.75)  # as everywhere: a quarter of an hour was kept
+
+
+def test_after_a_goodbye_for_good_nothing_waits(hub: Plane) -> None:
+    book(hub)
+    until(hub, at(9, 55))
+    hub.plane._operator.end_all("server_stopped", {"somebody's"})  # type: ignore[arg-type]
+    assert len(held(hub)) == 1
+    hub.plane._operator.end_all("server_stopped")  # type: ignore[arg-type]
+    assert held(hub) == {}
+
+
+# -- what the place does -----------------------------------------------------------------------------------------------
+
+
+def test_a_place_that_is_late_is_told_costs_from_the_kernel_on_and_stays_asked_for(hub: Plane) -> None:
+    hub.place.room = 0
+    booking = book(hub)
+    until(hub, at(10, 1))
+    assert list(held(hub).values()) == [LookState.STARTING]
+    lease = hub.take(booking_id=booking["id"])
+    with pytest.raises(NoCapacity, match=r"booked T4 is not there yet\. Others are in the way\. .* Nothing is billed"):
+        hub.start(lease)
+    closed = hub.lease_failed(lease["id"], "start_failed", "no room")
+    assert closed["cost_microcredits"] == 0
+    (berth,) = held(hub)
+    hub.tick()
+    assert held(hub) == {berth: LookState.STARTING}  # its place in the queue is not lost
+    until(hub, at(10, 40))
+    assert state_of(hub, booking) == "confirmed"  # nobody is late for what is not there
+    hub.place.room = 1
+    hub.tick()
+    lease = hub.take(booking_id=booking["id"])
+    assert hub.start(lease)["placement_id"] == berth
+    hub.lease_running(lease["id"])
+    until(hub, at(10, 55))
+    assert hub.release_lease(lease["id"], "returned")["cost_microcredits"] == CREDIT // 4
+    assert hub.money() == (9.75, 9.75)
+
+
+@pytest.mark.parametrize("cancels", [True, False])
+def test_a_place_that_never_comes_costs_nothing(hub: Plane, cancels: bool) -> None:
+    hub.place.room = 0
+    booking = book(hub)
+    until(hub, at(10, 30))
+    if cancels:
+        hub.cancel_booking(browser(), hub.key(), booking["id"])
+    else:
+        until(hub, at(11, 1))
+    hub.tick()
+    assert state_of(hub, booking) == "cancelled"
+    assert held(hub) == {}
+    assert hub.money() == (10, 10)
+
+
+def test_cancelled_late_it_costs_since_it_was_there(hub: Plane) -> None:
+    hub.place.room = 0
+    booking = book(hub)
+    until(hub, at(10, 20))
+    hub.place.room = 1
+    hub.tick()
+    until(hub, at(10, 26))
+    hub.cancel_booking(browser(), hub.key(), booking["id"])
+    assert hub.money() == (9.9, 9.9)
+
+
+def test_a_place_that_is_taken_away_is_asked_for_again(hub: Plane) -> None:
+    book(hub)
+    until(hub, at(9, 55))
+    (first,) = held(hub)
+    hub.backend.end(first, Ending.PREEMPTED)
+    hub.tick()
+    hub.tick(seconds=5)
+    assert held(hub) == {}  # not at once: what took it is still there
+    hub.tick(seconds=15)
+    (second,) = held(hub)
+    hub.backend.end(second, Ending.PREEMPTED)
+    hub.tick()
+    hub.tick(seconds=16)
+    assert held(hub) == {}
+    hub.tick(seconds=15)
+    assert len(held(hub)) == 1
+
+
+def test_a_place_that_refuses_is_asked_again_and_a_start_of_the_ordinary_way_is_possible(hub: Plane) -> None:
+    booking = book(hub)
+    hub.place.refusal = "no"
+    until(hub, at(10, 1))
+    assert held(hub) == {}
+    hub.place.refusal = ""
+    lease = hub.take(booking_id=booking["id"])
+    hub.start(lease)
+    assert list(held(hub).values()) == [LookState.RUNNING]
+    hub.lease_running(lease["id"])
+    until(hub, at(10, 31))
+    assert hub.release_lease(lease["id"], "returned")["cost_microcredits"] == CREDIT // 2
+
+
+def test_a_place_that_is_lost_as_somebody_comes_does_not_keep_them_from_starting(hub: Plane) -> None:
+    booking = book(hub)
+    until(hub, at(10))
+    (berth,) = held(hub)
+    hub.backend.end(berth, Ending.PREEMPTED)
+    lease = hub.take(booking_id=booking["id"])
+    assert hub.start(lease)["placement_id"] != berth
+
+
+def test_a_start_that_fails_in_it_has_another_one_asked_for(hub: Plane) -> None:
+    booking = book(hub)
+    until(hub, at(10))
+    (first,) = held(hub)
+
+    def fail(request: StartRequest) -> None:
+        raise Refused("There is no such folder.")
+
+    hub.place.before_start = fail
+    lease = hub.take(booking_id=booking["id"])
+    with pytest.raises(Refused):
+        hub.start(lease)
+    assert held(hub) == {}
+    hub.lease_failed(lease["id"], "start_failed", "no such folder")
+    hub.place.before_start = lambda request: None
+    hub.tick()
+    (second,) = held(hub)
+    assert second != first
+
+
+def test_what_the_place_ends_by_itself_is_not_extended_beyond_it(hub: Plane) -> None:
+    hub.place.berth_ends_at = at(12)
+    booking = book(hub)
+    until(hub, at(10))
+    lease = hub.take(booking_id=booking["id"])
+    hub.start(lease)
+    hub.lease_running(lease["id"])
+    before = hub.money()
+    with pytest.raises(Invalid, match=r"until 12:00 UTC .* by at most 1 h\."):
+        hub.extend_lease(browser(), hub.key(), lease["id"], 3660)
+    assert hub.money() == before
+    assert hub.extend_lease(browser(), hub.key(), lease["id"], 3600)["ends_at"] == "2026-03-02T12:00:00Z"
+    with pytest.raises(Invalid, match="can't be extended"):
+        hub.extend_lease(browser(), hub.key(), lease["id"], 300)
+    hub.shorten_lease(browser(), hub.key(), lease["id"], 300)
+
+
+# -- crashes -----------------------------------------------------------------------------------------------------------
+
+
+class Killed(BaseException):
+    """The control plane is gone, with no goodbye."""
+
+
+@pytest.mark.parametrize("step", ["before the place is asked", "before the answer is written down", "waiting"])
+def test_killed_while_asking_its_successor_has_one_place(
+    hub: Plane, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    booking = book(hub)
+    ask = FakeBackend.ask_berth
+
+    def dying(backend: FakeBackend, request: BerthRequest) -> datetime:
+        if step != "before the place is asked":
+            ask(backend, request)
+        raise Killed
+
+    if step != "waiting":
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            patch.setattr(FakeBackend, "ask_berth", dying)
+            until(hub, at(9, 55))
+    until(hub, at(9, 56))
+    hub.restart()
+    (berth,) = held(hub)
+    until(hub, at(10))
+    assert hub.start(hub.take(booking_id=booking["id"]))["placement_id"] == berth
+
+
+def test_killed_before_it_gave_back_what_nobody_needs_its_successor_does(
+    hub: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    booking = book(hub)
+    until(hub, at(9, 55))
+
+    def dying(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(FakeBackend, "stop", dying)
+        hub.cancel_booking(browser(), hub.key(), booking["id"])
+    assert len(held(hub)) == 1
+    hub.restart()
+    assert held(hub) == {}
+
+
+def test_killed_between_taking_a_place_and_starting_in_it_nothing_is_left(
+    hub: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    booking = book(hub)
+    until(hub, at(10))
+    (first,) = held(hub)
+
+    def dying(*_: object) -> None:
+        raise Killed
+
+    lease = hub.take(booking_id=booking["id"])
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(FakeBackend, "start", dying)
+        hub.plane._operator.start(lease["id"], _wanted())
+    hub.restart()
+    # The move died with the plane that made it; the booking is the person's still, and has a place again.
+    (second,) = held(hub)
+    assert second != first
+    assert state_of(hub, booking) == "confirmed"
+
+
+def _wanted() -> Any:
+    from computehub_ext.leases.operator import KernelRequest
+
+    return KernelRequest("/", "python3", b"k", "ada", {})
+
+
+def test_a_place_out_of_reach_is_asked_when_it_is_back(hub: Plane) -> None:
+    book(hub)
+    until(hub, at(9, 48))
+    hub.place.unreachable = True
+    until(hub, at(9, 55))
+    hub.place.unreachable = False
+    until(hub, at(9, 57))
+    assert list(held(hub).values()) == [LookState.READY]
+
+
+def test_it_is_kept_by_itself_no_longer_than_somebody_may_come(hub: Plane) -> None:
+    book(hub)
+    until(hub, at(9, 55))
+    hub.clock.advance(hours=1)  # and nobody is there to keep it
+    assert held(hub) == {}
+    kept = [each.look.ended_at for each in hub.place.placements.values()]
+    assert kept == [at(10, 16)]
+    assert replace(hub.settings).no_show_grace == timedelta(minutes=15)
