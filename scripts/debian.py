@@ -16,6 +16,7 @@ CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 ENGINES = {
     "dockerd": "docker.io",
     "debootstrap": "debootstrap",
+    "docker-registry": "docker-registry",
     "ip": "iproute2",
     "slurmctld": "slurmctld",
     "slurmd": "slurmd",

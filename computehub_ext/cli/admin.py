@@ -15,6 +15,7 @@ from computehub_ext.core.credits import MICROCREDITS_PER_CREDIT, in_credits
 from computehub_ext.core.errors import ComputeHubError, Invalid, NotFound
 
 if TYPE_CHECKING:
+    from computehub_ext.app import ComputeHub
     from computehub_ext.core.database import Database, Unit
     from computehub_ext.ledger.model import Balance
 
@@ -136,6 +137,11 @@ def database_url(given: str | None) -> str:
     chosen = given or os.environ.get(DATABASE_VARIABLE)
     if chosen:
         return chosen if "://" in chosen else f"sqlite:///{Path(chosen).absolute()}"
+    return str(configured().database_url)
+
+
+def configured() -> ComputeHub:
+    """The settings that a Jupyter server would start with."""
     from jupyter_core.application import JupyterApp
 
     from computehub_ext.app import ComputeHub
@@ -145,7 +151,7 @@ def database_url(given: str | None) -> str:
     for name in CONFIG_NAMES:
         settings.config_file_name = name
         settings.load_config_file()
-    return str(ComputeHub(config=settings.config).database_url)
+    return ComputeHub(config=settings.config)
 
 
 @contextmanager

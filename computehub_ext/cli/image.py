@@ -6,15 +6,21 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Sequence
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from computehub_ext.core.errors import ComputeHubError, Invalid
+from computehub_ext.core.errors import ComputeHubError, Invalid, Refused
+
+from . import admin
 
 if TYPE_CHECKING:
     from docker import APIClient
 
+    from computehub_ext.backends.docker.engine import Engine
     from computehub_ext.backends.docker.images import Built
 
 ENGINE_VARIABLE = "DOCKER_HOST"
@@ -37,7 +43,9 @@ def add_words(words: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     check = inner.add_parser("check", help="start a kernel in an image, as an unknown user, read-only, with no network")
     check.add_argument("tag", metavar="TAG")
     check.add_argument("--python", default="python3", help="the image's Python that has ipykernel (%(default)s)")
-    for each in (build, listing, check):
+    pull = inner.add_parser("pull", help="get an image from its registry, with how far it is")
+    pull.add_argument("name", metavar="PLACE|IMAGE", help="a Docker place of the settings, or an image's name")
+    for each in (build, listing, check, pull):
         each.add_argument("--engine", metavar="URL", help=f"${ENGINE_VARIABLE} or {ENGINE_DEFAULT} when left out")
 
 
@@ -46,6 +54,8 @@ def run(given: argparse.Namespace) -> int:
     from computehub_ext.backends.docker import images
 
     try:
+        if given.image_word == "pull":
+            return pull(given)
         word = {"build": build, "list": list_images, "check": check}[given.image_word]
         api = images.connect(given.engine or os.environ.get(ENGINE_VARIABLE) or ENGINE_DEFAULT)
         try:
@@ -110,6 +120,53 @@ def check(api: APIClient, given: argparse.Namespace) -> int:
         f"{encryption} encrypt its connections. It answered after {found.seconds:.1f} s.\n"
     )
     return 0
+
+
+def pull(given: argparse.Namespace) -> int:
+    """Get an image from its registry: on a terminal in one line that changes, else in a line now and then."""
+    from computehub_ext.backends.docker import pulling
+
+    with _engine_for(given) as (engine, name):
+        shown, shown_at, progress = "", 0.0, pulling.Progress()
+        for line in engine.pull(name):
+            progress.note(line)
+            text = str(progress)
+            if text and text != shown and time.monotonic() - shown_at > (0.1 if sys.stdout.isatty() else 2.0):
+                shown, shown_at = text, time.monotonic()
+                sys.stdout.write(f"\r\x1b[K{name}: {text}" if sys.stdout.isatty() else f"{name}: {text}\n")
+                sys.stdout.flush()
+        if shown and sys.stdout.isatty():
+            sys.stdout.write("\r\x1b[K")
+        if progress.error:
+            raise Refused(pulling.told(name, progress.error)[0])
+        image = engine.image(name)
+        sys.stdout.write(f"{name} {image.id} {in_megabytes(image.size_bytes)}\n")
+    return 0
+
+
+@contextmanager
+def _engine_for(given: argparse.Namespace) -> Iterator[tuple[Engine, str]]:
+    """Give the engine and the image that are meant: a place's of the settings, or those named."""
+    from computehub_ext.backends.docker import DockerSettings
+    from computehub_ext.backends.docker.access import access_of
+    from computehub_ext.backends.docker.engine import Engine
+    from computehub_ext.places import Misconfigured, read
+
+    place = admin.configured().places.get(given.name)
+    if place is not None and place.get("kind") != "docker":
+        raise Invalid(f"The place {given.name} has no Docker engine, and no image.", field="name")
+    values = {"image": given.name} if place is None else {name: each for name, each in place.items() if name != "kind"}
+    chosen = given.engine or ("" if place else os.environ.get(ENGINE_VARIABLE, ""))
+    try:
+        settings = read(DockerSettings, {**values, **({"engine_url": chosen} if chosen else {})}, given.name)
+    except Misconfigured as problem:
+        raise Invalid(str(problem)) from problem
+    with tempfile.TemporaryDirectory(prefix="computehub-") as folder:
+        engine = Engine(access_of(settings, Path(folder) / "ssh"), settings.engine_seconds_max)
+        try:
+            yield engine, settings.image
+        finally:
+            engine.close()
 
 
 def build_arguments(pairs: Sequence[str]) -> dict[str, str]:

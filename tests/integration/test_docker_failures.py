@@ -42,7 +42,7 @@ def place(engine: Engine, tmp_path: Path) -> Iterator[Place]:
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"image": "nobody/made:this"}, "docker pull nobody/made:this"),
+        ({"image": "nobody/made:this"}, "computehub image pull nobody/made:this"),
         ({"python": "/opt/nothing/python"}, "does not have the Python"),
         ({"cpus": 4096.0}, "more cores"),
         ({"runtime": "nothing"}, "runtime"),

@@ -16,6 +16,7 @@ from .access import access_of
 from .engine import Container, Engine, Gone, Image
 from .folders import Folder, Folders
 from .network import PlaceNetwork
+from .pulling import Puller
 from .settings import DockerSettings
 from .shared import SharedFolders
 from .volumes import Volumes
@@ -47,6 +48,7 @@ class Containers:
             self.folders = SharedFolders(state_dir, settings.sockets_folder, self.owner[:8])
         self.way = way_of(settings, state_dir)
         self.network = PlaceNetwork(self.engine, settings, self.owner, state_dir)
+        self.puller = Puller(self.engine, settings.image, is_wanted=settings.pull == "missing")
         self._prefix = f"computehub-{self.owner[:8]}"
         self._images: dict[str, tuple[float, Image]] = {}
 
@@ -130,10 +132,11 @@ class Containers:
         name = name or self.settings.image
         kept = self._images.get(name)
         if kept is None or time.monotonic() - kept[0] > _IMAGE_KEPT_SECONDS:
-            kept = self._images[name] = (time.monotonic(), self.engine.image(name))
+            kept = self._images[name] = (time.monotonic(), self.puller.image(name))
         return kept[1]
 
     def close(self) -> None:
+        self.puller.close()
         self.network.close()
         self.folders.discard()
         self.engine.close()
