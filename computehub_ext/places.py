@@ -14,7 +14,7 @@
 
 The place ``local`` is this machine and always there. Another package adds a kind by an entry point of the group
 ``computehub.backends``: its name is the kind, its object a ``Backend`` with a ``settings_class``, the dataclass that
-the rest of the place is read into.
+the rest of the place is read into. What is said of a place of any kind is in ``AnyPlace``.
 """
 
 from __future__ import annotations
@@ -96,6 +96,20 @@ class ConfiguredPool:
         if isinstance(self.devices, int):
             return tuple(str(index) for index in range(self.devices))
         return self.devices
+
+
+@dataclass(frozen=True)
+class AnyPlace:
+    """What is said of a place whatever its kind is.
+
+    Parameters
+    ----------
+    terminals:
+        Whether who pays for a GPU there may open a terminal beside the kernel, in JupyterLab: a shell as the kernel's
+        user, in its container or job. Whatever is not allowed by name is forbidden.
+    """
+
+    terminals: bool = False
 
 
 def read(cls: type[T], values: Mapping[str, Any], where: str) -> T:
@@ -222,6 +236,11 @@ def backends(places: Mapping[str, Mapping[str, Any]], state_dir: Path) -> dict[s
     return made
 
 
+def with_terminals(places: Mapping[str, Mapping[str, Any]]) -> frozenset[str]:
+    """The places at which the administrator allows terminals."""
+    return frozenset(name for name, place in places.items() if place.get("terminals") is True)
+
+
 def pool_specs(pools: Iterable[Mapping[str, Any]]) -> list[PoolSpec]:
     """The pools as they are written into the books."""
     from computehub_ext.pools.model import DeviceSpec, PoolSpec
@@ -253,10 +272,22 @@ def _settings(name: str, place: Mapping[str, Any]) -> Any:
         )
     values = dict(place)
     kind = values.pop("kind", None)
+    common = {field.name: values.pop(field.name) for field in fields(AnyPlace) if field.name in values}
+    has_terminals = read(AnyPlace, common, where).terminals
     if isinstance(kind, str) and kind in KINDS:
-        module, _, settings = KINDS[kind]
-        return read(getattr(import_module(f"{module}.settings"), settings), values, where)
-    return read(_of_others(kind, where).settings_class, values, where)
+        module, _, name_of_settings = KINDS[kind]
+        settings = read(getattr(import_module(f"{module}.settings"), name_of_settings), values, where)
+    else:
+        backend = _of_others(kind, where)
+        settings = read(backend.settings_class, values, where)
+        if has_terminals and not hasattr(backend, "open_terminal"):
+            raise Misconfigured(f"{where}: terminals: places of the kind {kind} have none.")
+    if has_terminals and getattr(settings, "submit_command", None):
+        raise Misconfigured(
+            f"{where}: terminals: jobs run as the people themselves there (submit_command), into whose jobs the "
+            "account of ComputeHub can't put a terminal."
+        )
+    return settings
 
 
 def _of_others(kind: Any, where: str) -> Any:

@@ -263,6 +263,7 @@ def _open_embedded(
         settings=settings,
         identity=identity,
         tick_seconds=tick_seconds,
+        terminals_at=configured.with_terminals(places),
         on_close=on_close,
     )
     specs = configured.pool_specs(pools)

@@ -83,7 +83,7 @@ def settings() -> str:
 def places() -> str:
     from computehub_ext.backends.docker.settings import DockerSettings, Mount
     from computehub_ext.backends.slurm.settings import SlurmSettings
-    from computehub_ext.places import ConfiguredPool
+    from computehub_ext.places import AnyPlace, ConfiguredPool
 
     lines = [
         "# Places and pools",
@@ -94,6 +94,7 @@ def places() -> str:
     ]
     for title, cls in (
         ("A pool", ConfiguredPool),
+        ("A place of any kind", AnyPlace),
         ('A place with `"kind": "docker"`', DockerSettings),
         ("One of a Docker place's mounts", Mount),
         ('A place with `"kind": "slurm"`', SlurmSettings),

@@ -26,6 +26,7 @@ from computehub_ext.api.handlers import (
     offers,
     pools,
     quotes,
+    terminals,
 )
 from computehub_ext.api.identity import Identity
 from computehub_ext.core.contract import Contract
@@ -60,6 +61,7 @@ HANDLERS: tuple[type[ComputeHubHandler], ...] = (
     leases.ExtendLeaseHandler,
     leases.ShortenLeaseHandler,
     leases.EndLeaseHandler,
+    terminals.LeaseTerminalHandler,
     history.HistoryHandler,
     history.HistoryTableHandler,
     documents.ContractHandler,

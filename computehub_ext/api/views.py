@@ -189,6 +189,7 @@ def lease(
     placement_id: str | None,
     place_details: Mapping[str, str],
     roomier: Offer | None,
+    terminal: bool,
     settings: Settings,
     now: datetime,
 ) -> Json:
@@ -221,6 +222,7 @@ def lease(
         "place": {"name": pool.backend, "details": dict(place_details)},
         "devices": [{"index": d.index, "uuid": d.uuid, "name": value.model} for d in devices],
         "roomier": offer(roomier) if roomier is not None else None,
+        "terminal": terminal,
     }
 
 

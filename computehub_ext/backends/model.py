@@ -366,3 +366,59 @@ class Berths(Protocol):
         """
 
 
+@dataclass(frozen=True)
+class TerminalRequest:
+    """A terminal beside a kernel that runs.
+
+    Parameters
+    ----------
+    placement_id:
+        Whose.
+    rows, columns:
+        How large the window is to begin with.
+    devices, model, simulated, username:
+        As the kernel was started with, for the environment. What its notebook added to that is not repeated: it may
+        hold a token of the kernel's.
+    """
+
+    placement_id: str
+    rows: int
+    columns: int
+    devices: tuple[DeviceLike, ...]
+    model: str
+    simulated: bool
+    username: str
+
+
+class Terminal(Protocol):
+    """A shell as a person sees it. One thread reads; the other methods are called from any and don't wait."""
+
+    def read(self, seconds: float) -> bytes | None:
+        """Return what it shows now or within so many seconds, perhaps nothing; None once it has ended.
+
+        Who does not read for a while holds the programs up rather than fill anybody's memory.
+        """
+
+    def write(self, typed: bytes) -> None:
+        """Type. Raises ``Conflict`` where far more is typed than anything there reads."""
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Tell how large the window is from now on."""
+
+    def close(self) -> None:
+        """End the shell and all that it started, within seconds. May be called again."""
+
+
+@runtime_checkable
+class Terminals(Protocol):
+    """A backend that opens terminals beside running kernels."""
+
+    def open_terminal(self, request: TerminalRequest) -> Terminal:
+        """Start a shell where the kernel runs: as its user, in its container or job, in its folder, with its GPUs.
+
+        It is never root where the kernel isn't, gains no rights, and ends with ``close``, with the kernel, and when
+        whoever opened it is killed. Where there is no shell, the terminal says so and ends.
+
+        Called when the lease's owner opens one, where the administrator allows it. Raises ``NotFound`` for an unknown
+        placement and ``Refused``, with why, for one that has ended or where no terminal can be.
+        """

@@ -16,6 +16,7 @@ from computehub_ext.client.leases import LeaseCalls
 from computehub_ext.client.notebooks import NotebookCalls
 from computehub_ext.client.people import PeopleCalls
 from computehub_ext.client.schedules import ScheduleCalls
+from computehub_ext.client.terminals import TerminalCalls
 from computehub_ext.core.clock import Clock
 from computehub_ext.core.database import Database
 from computehub_ext.core.outbox import Listener
@@ -27,7 +28,7 @@ from computehub_ext.pools.model import PoolSpec
 log = logging.getLogger(__name__)
 
 
-class ControlPlane(PeopleCalls, ScheduleCalls, LeaseCalls, NotebookCalls):
+class ControlPlane(PeopleCalls, ScheduleCalls, LeaseCalls, TerminalCalls, NotebookCalls):
     """The control plane in this process.
 
     Parameters
@@ -36,6 +37,8 @@ class ControlPlane(PeopleCalls, ScheduleCalls, LeaseCalls, NotebookCalls):
         ``"owner"`` where everybody is the server's owner, ``"person"`` where a provider authenticates people.
     tick_seconds:
         How often leases are metered, paid ahead and reconciled.
+    terminals_at:
+        The places where the owners of leases may open terminals.
     on_close:
         Called last.
     """
@@ -49,9 +52,17 @@ class ControlPlane(PeopleCalls, ScheduleCalls, LeaseCalls, NotebookCalls):
         settings: Settings,
         identity: str,
         tick_seconds: float = 5.0,
+        terminals_at: Collection[str] = (),
         on_close: Callable[[], None] = lambda: None,
     ) -> None:
-        super().__init__(database=database, backends=backends, clock=clock, settings=settings, identity=identity)
+        super().__init__(
+            database=database,
+            backends=backends,
+            clock=clock,
+            settings=settings,
+            identity=identity,
+            terminals_at=terminals_at,
+        )
         self._tick_seconds = tick_seconds
         self._on_close = on_close
         self._ticker: asyncio.Task[None] | None = None
@@ -96,6 +107,7 @@ class ControlPlane(PeopleCalls, ScheduleCalls, LeaseCalls, NotebookCalls):
             self._ticker = None
         if end_leases:
             await self._pools.run("backend", lambda: self._operator.end_all(EndReason.SERVER_STOPPED, kernel_ids))
+        self._desk.close()
         for backend in self._backends.values():
             await self._pools.run("backend", backend.close)
         await self._pools.run("backend", self._sampler.close)

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from computehub_ext.api import views
 from computehub_ext.api.views import Json
-from computehub_ext.backends.model import Backend
+from computehub_ext.backends.model import Backend, Terminals
 from computehub_ext.bookings.calendar import Calendar
 from computehub_ext.core import idempotency
 from computehub_ext.core.actor import Actor, Via
@@ -41,9 +41,17 @@ class Edge:
     mounting = "embedded"
 
     def __init__(
-        self, *, database: Database, backends: Mapping[str, Backend], clock: Clock, settings: Settings, identity: str
+        self,
+        *,
+        database: Database,
+        backends: Mapping[str, Backend],
+        clock: Clock,
+        settings: Settings,
+        identity: str,
+        terminals_at: Collection[str] = (),
     ) -> None:
         self.settings = settings
+        self._terminals_at = frozenset(name for name in terminals_at if isinstance(backends.get(name), Terminals))
         self._database = database
         self._backends = backends
         self._clock = clock
@@ -161,9 +169,14 @@ class Edge:
             placement_id=placement_id,
             place_details=placements[-1].details if placements else {},
             roomier=self._roomier(unit, lease, pool, now),
+            terminal=lease.state is LeaseState.RUNNING and self._offers_terminal(unit, lease),
             settings=self.settings,
             now=now,
         )
+
+    def _offers_terminal(self, unit: Unit, lease: Lease) -> bool:
+        """Whether the administrator allows terminals where the lease is, and the place can have them."""
+        return pools.get_pool(unit, lease.pool_id).backend in self._terminals_at
 
     def _devices_of(self, unit: Unit, lease: Lease) -> list[Device]:
         return _claimed(unit, lease, _standing(lease_store.placements_of(unit, lease.id)))

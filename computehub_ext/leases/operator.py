@@ -24,6 +24,9 @@ from computehub_ext.backends.model import (
     LookState,
     Placed,
     StartRequest,
+    Terminal,
+    TerminalRequest,
+    Terminals,
 )
 from computehub_ext.bookings import service as bookings
 from computehub_ext.bookings.calendar import Calendar
@@ -219,6 +222,16 @@ class LeaseOperator:
             return self._with_backend(placement_id, read)
         except NotFound:
             return None  # it ended long ago, or never came about
+
+    def open_terminal(self, request: TerminalRequest) -> Terminal:
+        """A shell beside a placement's kernel. Whether somebody may have one was decided before."""
+
+        def begin(backend: Backend) -> Terminal:
+            if not isinstance(backend, Terminals):
+                raise Refused("There are no terminals at this place.")
+            return backend.open_terminal(request)
+
+        return self._with_backend(request.placement_id, begin)
 
     def _with_backend(self, placement_id: str, act: Callable[[Backend], T]) -> T:
         return self._ask(self._placement(placement_id).backend, act)

@@ -12,6 +12,7 @@ from computehub_ext.backends.model import Backend
 from computehub_ext.testing.backend_contract import BackendContract, KernelContract, MakeBackend
 from computehub_ext.testing.docker_engine import Engine, docker_engine
 from computehub_ext.testing.kernels import wait_for
+from computehub_ext.testing.terminal_contract import TerminalContract
 from tests.support.containers import nothing_left_of, settings_for, state_folder
 
 pytestmark = pytest.mark.needs("docker")
@@ -23,7 +24,7 @@ def engine() -> Iterator[Engine]:
         yield engine
 
 
-class TestDockerBackend(BackendContract, KernelContract):
+class TestDockerBackend(BackendContract, KernelContract, TerminalContract):
     @pytest.fixture
     def make_backend(self, engine: Engine, tmp_path: Path) -> Iterator[MakeBackend]:
         made: list[DockerBackend] = []
@@ -38,7 +39,7 @@ class TestDockerBackend(BackendContract, KernelContract):
             nothing_left_of(made)
 
 
-class TestDockerBackendWarm(BackendContract, KernelContract):
+class TestDockerBackendWarm(BackendContract, KernelContract, TerminalContract):
     """The same promises, kept by kernels that were started before anybody asked."""
 
     @pytest.fixture

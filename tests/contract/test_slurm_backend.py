@@ -12,13 +12,14 @@ from computehub_ext.backends.model import Backend
 from computehub_ext.backends.slurm import SlurmBackend
 from computehub_ext.testing.backend_contract import BackendContract, KernelContract, MakeBackend
 from computehub_ext.testing.slurm_cluster import SlurmCluster
+from computehub_ext.testing.terminal_contract import TerminalContract
 from tests.support.processes import private_ipython  # noqa: F401 - used by its name
 from tests.support.slurm import nothing_left_of, settings_for, slurm  # noqa: F401 - used by its name
 
 pytestmark = pytest.mark.needs("slurm")
 
 
-class TestSlurmBackend(BackendContract, KernelContract):
+class TestSlurmBackend(BackendContract, KernelContract, TerminalContract):
     immediate = False
 
     @pytest.fixture

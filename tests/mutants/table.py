@@ -366,6 +366,28 @@ MUTANTS: tuple[Mutant, ...] = (
         test="tests/integration/api/test_doors.py::test_nobody_gets_in",
     ),
     Mutant(
+        name="an administrator, or a kernel, gets a shell beside somebody's kernel",
+        file="computehub_ext/leases/terminals.py",
+        old="    if not is_owner or from_kernel:\n",
+        new="    if False:\n",
+        test="tests/integration/api/test_terminals.py::test_an_administrator_ends_leases_and_looks_into_none",
+    ),
+    Mutant(
+        name="a terminal is opened where the administrator did not allow any",
+        file="computehub_ext/leases/terminals.py",
+        old="    if not is_offered:\n",
+        new="    if False:\n",
+        test="tests/integration/api/test_terminals.py::"
+        "test_where_it_is_not_allowed_it_is_neither_offered_nor_opened",
+    ),
+    Mutant(
+        name="who guesses a terminal's id types into it",
+        file="computehub_ext/leases/terminals.py",
+        old="        if found is None or found.key.username != username:\n",
+        new="        if found is None:\n",
+        test="tests/integration/api/test_terminals.py::test_a_terminal_is_found_by_who_opened_it_alone",
+    ),
+    Mutant(
         name="a foreign page writes in a logged-in browser",
         file="computehub_ext/core/web.py",
         old="        return self._kernel_actor is not None or super().token_authenticated\n",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -117,17 +117,23 @@ class Hub:
     """A running server. ``hub.as_("alice")`` sends her token, ``hub.browser("alice")`` logged in with it."""
 
     def __init__(
-        self, root: Path, rate_limits: Mapping[str, str] = DEFAULT_RATE_LIMITS, identity: str = "person"
+        self,
+        root: Path,
+        rate_limits: Mapping[str, str] = DEFAULT_RATE_LIMITS,
+        identity: str = "person",
+        backend: type[FakeBackend] = FakeBackend,
+        terminals_at: Collection[str] = (),
     ) -> None:
         self.clock = ManualClock()
         self.database = Database(f"sqlite:///{root / 'computehub.db'}", clock=self.clock)
-        self.backend = FakeBackend(self.clock)
+        self.backend: Any = backend(self.clock)
         self.plane: Any = ControlPlane(
             database=self.database,
             backends={"local": self.backend},
             clock=self.clock,
             settings=Settings(),
             identity=identity,
+            terminals_at=terminals_at,
         )
         self.contract = StrictContract()
         self._rate_limits, self._identity = rate_limits, identity

@@ -29,9 +29,11 @@ from ..model import (
     LookState,
     Placed,
     StartRequest,
+    Terminal,
+    TerminalRequest,
     check_placement_id,
 )
-from . import endings, recipe
+from . import endings, recipe, terminals
 from .adoption import Takeover
 from .containers import Containers
 from .engine import Container, Image, NameTaken
@@ -349,6 +351,13 @@ class DockerBackend(Backend):
                     return
                 look_again_at = time.monotonic() + _INSPECT_SECONDS
             time.sleep(folder.poll_seconds)
+
+    def open_terminal(self, request: TerminalRequest) -> Terminal:
+        self._running(request.placement_id)
+        container = self.engine.inspect(self.containers.name_of(request.placement_id))
+        if container is None:
+            raise self._refusal(self.look(request.placement_id))
+        return terminals.open_terminal(self.containers, container, request)
 
     # The rest
 

@@ -23,9 +23,11 @@ from ..model import (
     LookState,
     Placed,
     StartRequest,
+    Terminal,
+    TerminalRequest,
     check_placement_id,
 )
-from . import submit
+from . import submit, terminals
 from .commands import Slurm
 from .desk import Desk
 from .link import Link
@@ -257,6 +259,10 @@ class SlurmBackend(Backend):
             if answer is not None and answer.get("log"):
                 return str(answer["log"])[-_LOG_BYTES_MAX:]
         return record.log or self._slurm.output(record.user, placement_id)
+
+    def open_terminal(self, request: TerminalRequest) -> Terminal:
+        record = self._running(request.placement_id).record
+        return terminals.open_terminal(self._settings, record.job_id, self._slurm.environment(), request)
 
     def limits(self) -> KernelLimits:
         return KernelLimits(self._settings.memory_mib or None, self._settings.cpus or None)

@@ -130,6 +130,7 @@ export function lease(over: Partial<Lease> = {}): Lease {
     billed_as: "credits",
     server_now: "2026-03-02T09:07:30Z",
     roomier: null,
+    terminal: false,
     placement_id: "plc_1",
     place: { name: "local", details: {} },
     devices: [{ index: 0, uuid: "SIM-A100-0", name: "simulated A100" }],

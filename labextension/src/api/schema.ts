@@ -520,6 +520,37 @@ export interface paths {
     patch?: never;
     trace?: never;
   };
+  "/leases/{lease_id}/terminals/websocket/{terminal_name}": {
+    parameters: {
+      query?: never;
+      header?: never;
+      path: {
+        lease_id: components["parameters"]["lease_id"];
+        /** @description Chosen by you. Whoever connects again under a name whose terminal is still open takes it over. */
+        terminal_name: string;
+      };
+      cookie?: never;
+    };
+    /**
+     * A terminal beside the lease's kernel, as a WebSocket
+     * @description For the person who pays for the lease, from a browser or with a token, never from a kernel; where the
+     *     administrator allows terminals (`terminal` of the lease) and a kernel runs. A shell starts there as the kernel's
+     *     user, in its container or job and folder.
+     *
+     *     The messages are those of Jupyter's own terminals, JSON lists as text. You send `["stdin", text]` and
+     *     `["set_size", rows, columns]`; from here come `["setup", {}]` once, `["stdout", text]`, and at the end, after its
+     *     reason as `stdout`, `["disconnect", 1]`. The end of the connection ends the shell and all that it started, and the
+     *     lease's end both. What you don't fetch holds the programs up. A lease has at most 4.
+     */
+    get: operations["openTerminal"];
+    put?: never;
+    post?: never;
+    delete?: never;
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
   "/me": {
     parameters: {
       query?: never;
@@ -990,6 +1021,8 @@ export interface components {
       started_at: components["schemas"]["MaybeTime"];
       /** @enum {string} */
       state: "requested" | "provisioning" | "running" | "closing" | "closed";
+      /** @description Whether its payer may open a terminal beside the kernel now. */
+      terminal: boolean;
     };
     /**
      * @example {
@@ -2533,6 +2566,34 @@ export interface operations {
       413: components["responses"]["TooLarge"];
       415: components["responses"]["UnsupportedMediaType"];
       422: components["responses"]["Invalid"];
+      429: components["responses"]["TooManyRequests"];
+      default: components["responses"]["Failure"];
+    };
+  };
+  openTerminal: {
+    parameters: {
+      query?: never;
+      header?: never;
+      path: {
+        lease_id: components["parameters"]["lease_id"];
+        /** @description Chosen by you. Whoever connects again under a name whose terminal is still open takes it over. */
+        terminal_name: string;
+      };
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      /** @description The connection is a WebSocket from now on. */
+      101: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content?: never;
+      };
+      400: components["responses"]["BadRequest"];
+      403: components["responses"]["Forbidden"];
+      404: components["responses"]["NotFound"];
+      409: components["responses"]["Conflict"];
       429: components["responses"]["TooManyRequests"];
       default: components["responses"]["Failure"];
     };

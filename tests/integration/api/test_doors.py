@@ -39,6 +39,7 @@ def ids(hub: Hub) -> dict[str, str]:
         "pool_id": booking["pool_id"],
         "lease_id": hub.lease("chk_alice_1")["id"],
         "approval_id": asked["details"]["approval_id"],
+        "terminal_name": "one",
     }
 
 
