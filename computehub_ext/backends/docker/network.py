@@ -37,8 +37,12 @@ def host_options(settings: DockerSettings, owner: str) -> dict[str, Any]:
     """Return what a container's configuration says of its network."""
     if settings.network != RULES:
         return {"NetworkMode": settings.network}
-    # The engine answers for names itself and would ask on in the machine's name, past the rules.
-    return {"NetworkMode": name_for(owner), "Dns": list(settings.network_dns) or [NOBODY], "DnsSearch": ["."]}
+    options = {"NetworkMode": name_for(owner), "DnsSearch": ["."]}
+    if settings.network_dns:
+        return {**options, "Dns": list(settings.network_dns)}
+    # The engine answers for names itself and would ask on in the machine's name, past the rules. What it can't tell it
+    # leaves without an answer, which a cell need not wait for.
+    return {**options, "Dns": [NOBODY], "DnsOptions": ["timeout:1", "attempts:1"]}
 
 
 class PlaceNetwork:
