@@ -244,8 +244,8 @@ class DockerSettings:
                 raise Invalid(f'{name} says something with network "{RULES}" only.', field=name)
         if self.network == RULES and self.engine_url and not self.engine_url.startswith("unix://"):
             raise Invalid(
-                "Rules are kept in this machine's firewall, and this place's engine is on another: the name of a network "
-                "that was made there with rules of its own would be right.",
+                "Rules are kept in this machine's firewall, and this place's engine is on another: the name of a "
+                "network that was made there with rules of its own would be right.",
                 field="network",
             )
 
