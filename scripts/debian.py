@@ -17,6 +17,7 @@ ENGINES = {
     "dockerd": "docker.io",
     "debootstrap": "debootstrap",
     "docker-registry": "docker-registry",
+    "sshd": "openssh-server",
     "ip": "iproute2",
     "slurmctld": "slurmctld",
     "slurmd": "slurmd",

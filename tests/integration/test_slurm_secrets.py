@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 import zmq
-from zmq.utils.monitor import parse_monitor_message
 
 from computehub_ext.backends.model import Ending, LookState
 from computehub_ext.backends.slurm import SlurmBackend
 from computehub_ext.backends.slurm.commands import Slurm
 from computehub_ext.testing.kernels import KernelTalk, wait_for
 from computehub_ext.testing.slurm_cluster import SlurmCluster
+from tests.support.handshakes import handshake
 from tests.support.processes import ask, private_ipython  # noqa: F401 - used by its name
 from tests.support.slurm import jobs_of, nothing_left_of, settings_for, slurm  # noqa: F401 - used by its name
 
@@ -103,25 +103,8 @@ def test_a_kernels_ports_take_nobody_without_its_key(backend, tmp_path):
     right = (info["curve_publickey"].encode(), info["curve_secretkey"].encode())
     for keys, is_let_in in ((None, False), (zmq.curve_keypair(), False), (right, True)):
         for port, kind in kinds.items():
-            event = _handshake(f"tcp://{info['ip']}:{info[port]}", kind, keys)
+            event = handshake(f"tcp://{info['ip']}:{info[port]}", kind, keys)
             assert (event == zmq.EVENT_HANDSHAKE_SUCCEEDED) is is_let_in, port
-
-
-def _handshake(address: str, kind: int, keys: tuple[bytes, bytes] | None) -> int | None:
-    """Return how the first handshake ends; None if the other end never answers it."""
-    ends = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
-    context = zmq.Context()
-    try:
-        client = context.socket(kind)
-        client.linger = 0
-        if keys is not None:
-            client.curve_publickey, client.curve_secretkey = keys
-            client.curve_serverkey = keys[0]
-        monitor = client.get_monitor_socket(ends)
-        client.connect(address)
-        return int(parse_monitor_message(monitor.recv_multipart())["event"]) if monitor.poll(1000) else None
-    finally:
-        context.destroy(linger=0)
 
 
 class Stranger:

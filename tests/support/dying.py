@@ -19,6 +19,7 @@ from computehub_ext.testing.kernels import wait_for
 STEPS: dict[str, tuple[Any, str]] = {
     "fill": (shared.SharedFolder, "give"),
     "create": (engine.Engine, "create"),
+    "put": (engine.Engine, "put"),
     "start": (engine.Engine, "start"),
     "record": (records.Records, "write"),
     "rename": (engine.Engine, "rename"),

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from computehub_ext.testing import docker_base, docker_engine, registry
+from computehub_ext.testing import docker_base, docker_engine, registry, ssh_server
 from tests.support import records
 from tests.support.pythons import others, with_kernel
 
@@ -72,6 +72,7 @@ NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
     "root": (lambda: hasattr(os, "geteuid") and os.geteuid() == 0, "root, to become another user"),
     "other_python": (lambda: bool(others()), "another minor version of Python"),
     "docker": (lambda: not docker_engine.lacking(), "root, Docker (docker.io), debootstrap and iproute2"),
+    "sshd": (lambda: not ssh_server.lacking(), "OpenSSH's server (openssh-server)"),
     "registry": (lambda: not registry.lacking(), "Debian's docker-registry"),
     "slurm": (_has_slurm, "root and Slurm's programs (slurmctld, slurmd, slurm-client, munge)"),
     "other_kernel": (lambda: bool(with_kernel()), "Pythons with ipykernel, named in COMPUTEHUB_TEST_PYTHONS"),

@@ -17,14 +17,17 @@ import subprocess
 import threading
 import time
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 from computehub_ext.core.errors import Invalid, Unreachable
 
 _SOCKET = "/var/run/docker.sock"
 _WAIT = "echo ready; exec cat >/dev/null"
 _AGAIN_SECONDS = 2.0
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]*")
+# None of its parts begins with a dash, which would make it an option, or has a colon, which would end a path.
+_URL = re.compile(
+    r"ssh://(?:(?P<user>[A-Za-z0-9_][A-Za-z0-9_.+-]*)@)?(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9][A-Za-z0-9_.-]*)"
+    r"(?::(?P<port>[0-9]{1,5}))?(?P<path>/[^:?#\s]*)?"
+)
 _SAID_MAX = 4000
 _OPTIONS = (
     *("BatchMode=yes", "StrictHostKeyChecking=yes", "ExitOnForwardFailure=yes", "ConnectionAttempts=1"),
@@ -162,19 +165,13 @@ class Tunnel:
 
 def parse(url: str) -> tuple[str, str, int, str]:
     """Return user, host, port and the path of the engine's socket. Raises ``Invalid``."""
-    try:
-        parts = urlsplit(url)
-        user, host, port = unquote(parts.username or ""), parts.hostname or "", parts.port or 0
-    except ValueError:
-        user = host = ""
-        port, parts = 0, urlsplit("")
-    is_named = _NAME.fullmatch(host) or re.fullmatch(r"[0-9a-fA-F:.]+", host)
-    # What begins with a dash would be an option.
-    if not is_named or (user and not _NAME.fullmatch(user)) or parts.password or parts.query or ":" in parts.path:
+    found = _URL.fullmatch(url)
+    if found is None or int(found["port"] or 0) > 65535:
         raise Invalid(
             "ssh://user@host is the form, with a port and the path of a socket if need be.", field="engine_url"
         )
-    return user, host, port, parts.path if len(parts.path) > 1 else _SOCKET
+    path = found["path"] or ""
+    return found["user"] or "", found["host"].strip("[]"), int(found["port"] or 0), path if len(path) > 1 else _SOCKET
 
 
 def _in_words(said: str) -> str:
