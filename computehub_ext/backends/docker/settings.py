@@ -157,7 +157,8 @@ class DockerSettings:
         the accounts of the Jupyter servers can enter and the engine sees under the same name. Empty picks one below
         ``/run`` for root, and for others one in the place's own folder or their runtime folder.
     warm_count:
-        Kernels kept ready. Personal mounts and the rule ``account`` leave nothing that could be ready: then 0.
+        Kernels kept ready. None can be for the rule ``account``. Personal mounts are mounted when somebody takes one,
+        which takes Linux 5.12 and root on the engine's machine; elsewhere kernels start on demand.
     warm_devices:
         The UUIDs of the GPUs for which kernels are kept ready, one GPU each: a container's GPUs are given to it when it
         is made. Without them a kernel that leases a real GPU is started on demand.

@@ -83,6 +83,8 @@ class WarmContainers:
     def _late_points(self) -> tuple[str, ...]:
         """Return where people's own folders are mounted late, if there are such. Raises ``NotLate``."""
         settings, folders = self._settings, self._containers.folders
+        if settings.is_remote:
+            raise late.NotLate("its engine is on another machine")
         if settings.user == "account":
             raise late.NotLate("they run as each person's own account, and a process can't change whose it is")
         points = late.points(settings, str(folders.sockets) if isinstance(folders, SharedFolders) else "")
