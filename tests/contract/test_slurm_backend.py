@@ -11,6 +11,7 @@ import pytest
 from computehub_ext.backends.model import Backend
 from computehub_ext.backends.slurm import SlurmBackend
 from computehub_ext.testing.backend_contract import BackendContract, KernelContract, MakeBackend
+from computehub_ext.testing.berth_contract import BerthContract
 from computehub_ext.testing.slurm_cluster import SlurmCluster
 from computehub_ext.testing.terminal_contract import TerminalContract
 from tests.support.processes import private_ipython  # noqa: F401 - used by its name
@@ -19,7 +20,7 @@ from tests.support.slurm import nothing_left_of, settings_for, slurm  # noqa: F4
 pytestmark = pytest.mark.needs("slurm")
 
 
-class TestSlurmBackend(BackendContract, KernelContract, TerminalContract):
+class TestSlurmBackend(BackendContract, BerthContract, KernelContract, TerminalContract):
     immediate = False
 
     @pytest.fixture
