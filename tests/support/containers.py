@@ -23,6 +23,8 @@ KERNEL_UID = 12345
 
 REMOTE_HOSTS = ["127.0.0.1", "::1", "198.18.160.2"]
 """For pytest.mark.allow_hosts: this machine, and where an engine of kind ``remote`` is reached."""
+REMOTE_HERE = "198.18.160.1"
+"""This machine, as containers of that engine see it."""
 
 
 def settings_for(engine: Engine, folder: Path, **changes: Any) -> DockerSettings:

@@ -6,14 +6,18 @@ import asyncio
 import os
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tornado.httpserver import HTTPServer
+from tornado.netutil import bind_sockets
 
 from computehub_ext.backends.model import Backend, StartRequest
 from tests.integration.notebook.conftest import TOKEN, arranged, config
+from tests.support.containers import REMOTE_HERE, REMOTE_HOSTS
 from tests.support.fakeplane import FakePlane
 from tests.support.jupyter import JupyterServer
 from tests.support.notebooks import Browser, Rest
@@ -72,6 +76,20 @@ def docker(tmp_path: Path) -> Iterator[Backend]:
 
 
 @pytest.fixture
+def remote(tmp_path: Path) -> Iterator[Backend]:
+    from computehub_ext.backends.docker import DockerBackend
+    from computehub_ext.testing.docker_engine import shared_engine
+    from tests.support.containers import nothing_left_of, remote_settings_for, state_folder
+
+    work = tmp_path / "work"
+    work.mkdir()
+    with shared_engine("remote") as engine, state_folder() as folder:
+        backend = DockerBackend(folder, remote_settings_for(engine, work, memory_mib=1500))
+        yield backend
+        nothing_left_of([backend])
+
+
+@pytest.fixture
 def slurm(tmp_path: Path) -> Iterator[Backend]:
     from computehub_ext.backends.slurm import SlurmBackend
     from computehub_ext.testing.slurm_cluster import slurm_cluster
@@ -90,8 +108,26 @@ async def moved(rest: Rest, target: str, kernel_id: str) -> dict[str, Any]:
     return result
 
 
+@contextmanager
+def reached_from(server: JupyterServer, kind: str) -> Iterator[str]:
+    """Give the address at which kernels of a place reach a server; over a network it takes one more ear."""
+    if kind != "remote":
+        yield server.url
+        return
+    def listen() -> tuple[HTTPServer, int]:
+        sockets = bind_sockets(0, REMOTE_HERE)
+        ear = HTTPServer(server.app.web_app)
+        ear.add_sockets(sockets)
+        return ear, sockets[0].getsockname()[1]
+
+    ear, port = server.call(listen)
+    yield f"http://{REMOTE_HERE}:{port}{server.app.base_url}"
+    server.call(ear.stop)
+
+
 @pytest.mark.parametrize(
     "kind", [pytest.param("docker", marks=pytest.mark.needs("docker")),
+             pytest.param("remote", marks=[pytest.mark.needs("docker"), pytest.mark.allow_hosts(REMOTE_HOSTS)]),
              pytest.param("slurm", marks=pytest.mark.needs("slurm"))],
 )  # fmt: skip
 async def test_a_notebook_moves_there_works_outlives_its_server_and_comes_back(
@@ -99,8 +135,10 @@ async def test_a_notebook_moves_there_works_outlives_its_server_and_comes_back(
 ) -> None:
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     plane = BackendPlane(tmp_path / "plane", request.getfixturevalue(kind))
-    with JupyterServer(tmp_path, arranged(plane), config(tmp_path)) as first:
-        first.app.kernel_manager.kernel_server_url = first.url
+    configured = config(tmp_path)
+    configured["ServerApp"]["allow_remote_access"] = True
+    with JupyterServer(tmp_path, arranged(plane), configured) as first, reached_from(first, kind) as url:
+        first.app.kernel_manager.kernel_server_url = url
         rest = Rest(first.url, TOKEN)
         kernel_id = await rest.start_kernel(name="python3", path="")
         browser = await Browser(first.url, TOKEN, kernel_id).open()
