@@ -2,7 +2,8 @@
 
 The writer's thread and the loop's share Python's lock, and every statement is an occasion to hand it over. A writer
 that starts with the first request of a turn fights the loop for the rest of it, and commits a few requests at a time.
-One that gets them at the turn's end works while the loop waits, and tells them all with one wake-up.
+So a turn lasts until nobody new has asked for some rounds of the loop, and the next one begins when this one is on the
+disk: the writer works while the loop waits, one commit serves all who came, and one wake-up tells them.
 """
 
 from __future__ import annotations
@@ -19,6 +20,10 @@ from computehub_ext.core.writer import GroupWriter, Request, Work
 
 WAITING_MAX = 500
 """Beyond this many requests waiting, the next is told to come back rather than queued for long."""
+QUIET_ROUNDS = 4
+"""A request on its way to us takes some rounds of the loop. To whoever is alone these are 50 microseconds."""
+TURN_SECONDS = 0.020
+"""A turn ends after this long, however many still come."""
 
 
 class Turns:
@@ -35,6 +40,7 @@ class Turns:
         self._writer = writer
         self._committed = committed
         self._asked: list[Request] = []
+        self._handed_over = 0
         self._done: deque[tuple[Request, asyncio.Future[Any]]] = deque()
 
     def ask(self, work: Work) -> asyncio.Future[Any]:
@@ -47,13 +53,25 @@ class Turns:
             self._done.append((request, future))
             return self._wake
 
-        if not self._asked:
-            self.loop.call_soon(self._submit)
         self._asked.append(Request(work, tell))
+        if len(self._asked) == 1 and not self._handed_over:
+            self._begin()
         return future
+
+    def _begin(self) -> None:
+        self._wait_for_quiet(0, 0, self.loop.time() + TURN_SECONDS)
+
+    def _wait_for_quiet(self, seen: int, quiet: int, until: float) -> None:
+        asked = len(self._asked)
+        quiet = quiet + 1 if asked == seen else 0
+        if quiet == QUIET_ROUNDS or self.loop.time() >= until:
+            self._submit()
+        else:
+            self.loop.call_soon(self._wait_for_quiet, asked, quiet, until)
 
     def _submit(self) -> None:
         asked, self._asked = self._asked, []
+        self._handed_over = len(asked)
         try:
             self._writer.submit_soon(asked)
         except Unavailable as error:
@@ -70,6 +88,7 @@ class Turns:
     def _finish(self) -> None:
         while self._done:
             request, future = self._done.popleft()
+            self._handed_over -= 1
             error = request.error
             if error is None and request.unit is not None:
                 try:
@@ -82,3 +101,5 @@ class Turns:
                 future.set_result(request.result)
             else:
                 future.set_exception(error)
+        if self._asked and not self._handed_over:
+            self._begin()

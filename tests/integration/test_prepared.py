@@ -151,6 +151,39 @@ class TestSoon:
         assert said.count("SAVEPOINT request") >= 99  # the first one's came before anybody listened
         assert said.count("COMMIT") <= 10
 
+    def test_who_comes_a_little_later_shares_the_commit_too(self, tmp_path: Path) -> None:
+        """Of those that ask in different rounds of the loop, and of those that ask while the writer works."""
+        said: list[str] = []
+        begun, go = threading.Event(), threading.Event()
+
+        def work(unit: Unit) -> None:
+            assert unit.driver is not None
+            unit.driver.set_trace_callback(said.append)
+
+        def first(unit: Unit) -> None:
+            work(unit)
+            begun.set()
+            assert go.wait(60)
+
+        async def after(rounds: int, database: Database) -> None:
+            for _ in range(rounds):
+                await asyncio.sleep(0)
+            await database.write_soon(work)
+
+        async def one_by_one(database: Database) -> None:
+            writing = asyncio.ensure_future(database.write_soon(first))
+            await asyncio.to_thread(begun.wait, 60)
+            others = [asyncio.ensure_future(after(3 * place, database)) for place in range(20)]
+            for _ in range(100):
+                await asyncio.sleep(0)
+            go.set()
+            await asyncio.gather(writing, *others)
+
+        with Database(f"sqlite:///{tmp_path / 'computehub.sqlite'}") as database:
+            asyncio.run(one_by_one(database))
+        assert said.count("SAVEPOINT request") == 20
+        assert said.count("COMMIT") == 2
+
     def test_what_fails_after_a_commit_is_told_to_its_own_alone(self) -> None:
         def failing(unit: Unit) -> None:
             unit.after_commit(lambda: [].pop())
