@@ -19,7 +19,7 @@ import pytest
 from computehub_ext.backends.docker import DockerBackend, Mount, adoption, mounting
 from computehub_ext.backends.docker.shared import SharedFolder
 from computehub_ext.backends.model import Placed, StartRequest
-from computehub_ext.core.errors import BackendError
+from computehub_ext.core.errors import BackendError, Refused
 from computehub_ext.testing.docker_engine import Engine, docker_engine
 from computehub_ext.testing.kernels import KernelTalk, wait_for
 from tests.architecture.source import ROOT
@@ -214,6 +214,18 @@ def test_a_person_s_link_leads_nowhere(homes: Homes) -> None:
     (homes.folder / "round").symlink_to(homes.folder / "round")
     with pytest.raises(OSError, match="too many links"):
         mounting.open_folder(str(homes.folder / "round"))
+
+
+@pytest.mark.parametrize("warm_count", [0, 1])
+def test_who_makes_a_link_to_another_s_folder_gets_no_kernel_with_it(homes: Homes, warm_count: int) -> None:
+    work = homes.folder / "alice" / "work"
+    work.symlink_to(homes.folder / "bob")
+    os.chown(work, KERNEL_UID, KERNEL_UID, follow_symlinks=False)
+    mounts = (Mount(f"{homes.folder}/{{username}}/work", "/work"),)
+    backend = homes.backend(mounts=mounts, home="/tmp", warm_count=warm_count)
+    with pytest.raises(Refused, match="a link that somebody other than root made"):
+        backend.start(homes.ask("alice", "/tmp"))
+    assert homes.mounted() == []
 
 
 def test_a_mount_that_is_not_seen_inside_makes_nobody_s_kernel(

@@ -758,6 +758,13 @@ MUTANTS: tuple[Mutant, ...] = (
         test="tests/integration/test_docker_late.py::test_a_person_s_link_leads_nowhere",
     ),
     Mutant(
+        name="the engine follows a link that a person made to another's folder",
+        file="computehub_ext/backends/docker/recipe.py",
+        old="        if problem.errno == errno.ELOOP:\n",
+        new="        if False:\n",
+        test="tests/integration/test_docker_late.py::test_who_makes_a_link_to_another_s_folder_gets_no_kernel_with_it",
+    ),
+    Mutant(
         name="a person's folder stays mounted when their container is gone",
         file="computehub_ext/backends/docker/shared.py",
         old="        if not self.window.remove():\n",

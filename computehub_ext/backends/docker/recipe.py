@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import posixpath
 import pwd
@@ -16,6 +17,7 @@ from ..model import StartRequest
 from . import network
 from .engine import Image
 from .folders import CONTROL, Folder
+from .mounting import open_folder
 from .settings import DockerSettings, Mount
 from .shared import SharedFolder
 
@@ -79,8 +81,25 @@ def wanted_by(settings: DockerSettings, request: StartRequest) -> Wanted:
     cwd = posixpath.normpath(request.cwd)
     if not _is_there(cwd, mounts, settings.is_remote):
         raise no_folder(request.cwd)
+    if not settings.is_remote:
+        for template, mount in zip(settings.mounts, mounts, strict=True):
+            if template.is_personal:
+                _check_links(mount)
     devices = () if request.simulated or not settings.gpus else tuple(device.uuid for device in request.devices)
     return Wanted(user_of(settings, request.username), mounts, cwd, home, devices)
+
+
+def _check_links(mount: Mount) -> None:
+    """Refuse a person's folder that a link of somebody's leads to: the engine, which is root, would mount anybody's."""
+    try:
+        os.close(open_folder(mount.source))
+    except OSError as problem:
+        if problem.errno == errno.ELOOP:
+            raise Refused(
+                f"On the way to {mount.source} is a link that somebody other than root made, and it is not followed.",
+                kind="folder",
+            ) from problem
+        # Whatever else it is, the engine sees it too and says so.
 
 
 def for_standby(settings: DockerSettings, device_uuids: tuple[str, ...], late: tuple[str, ...], home: str) -> Wanted:
