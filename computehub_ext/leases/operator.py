@@ -16,9 +16,7 @@ from computehub_ext.backends.model import (
     ENDINGS,
     Backend,
     Ending,
-    Health,
     KernelLimits,
-    Limits,
     Logs,
     Look,
     LookState,
@@ -33,9 +31,10 @@ from computehub_ext.bookings.calendar import Calendar
 from computehub_ext.bookings.model import Booking
 from computehub_ext.core.clock import Clock
 from computehub_ext.core.database import Database, Unit
-from computehub_ext.core.errors import BackendError, ComputeHubError, NotFound, Refused, Unreachable
+from computehub_ext.core.errors import BackendError, ComputeHubError, NotFound, Refused
 from computehub_ext.core.settings import Settings
 from computehub_ext.leases import service, store
+from computehub_ext.leases.asking import Places
 from computehub_ext.leases.berth_keeper import BerthKeeper
 from computehub_ext.leases.model import ENDS_AT, EndReason, Lease, LeaseState, Placement, PlacementState
 from computehub_ext.pools import service as pools
@@ -55,11 +54,6 @@ _END_REASONS = {
     Ending.PREEMPTED: EndReason.PREEMPTED,
     Ending.NODE_LOST: EndReason.PLACE_LOST,
 }
-
-DOWN = timedelta(seconds=10)
-"""How long a place that did not answer is left alone: waiting for it again and again would keep the others waiting."""
-
-HEALTH_EVERY = timedelta(seconds=30)
 
 T = TypeVar("T")
 
@@ -101,15 +95,14 @@ class LeaseOperator:
     ) -> None:
         self._database = database
         self._calendar = calendar
-        self._backends = backends
+        self._places = Places(backends, clock)
         self._clock = clock
         self._settings = settings
         self._seen_at: dict[str, datetime] = {}
         """When each placement was last seen to run, since this control plane started."""
-        self._down_until: dict[str, datetime] = {}
-        self._health: dict[str, Health] = {}
-        self._healthy_at: datetime | None = None
-        self._keeper = BerthKeeper(database, backends, clock, settings, self._ask)
+        self._unseen: set[str] = set()
+        """The running leases whose place could not be asked when it was last tried."""
+        self._keeper = BerthKeeper(database, backends, clock, settings, self._places.watch)
 
     def start(self, lease_id: str, wanted: KernelRequest) -> StartedPlacement:
         """Start a kernel for the lease. After a failure nothing runs and the lease still stands: the caller decides."""
@@ -139,13 +132,10 @@ class LeaseOperator:
             ends_at=lease.ends_at,
         )
         try:
-            placed = self._ask(pool.backend, lambda backend: backend.start(request))
+            placed = self._places.ask(pool.backend, lambda backend: backend.start(request))
         except ComputeHubError:
             self._end_placement(placement)
             raise
-        except Exception as error:
-            self._end_placement(placement)
-            raise BackendError(f"Starting a kernel on {pool.name} failed unexpectedly.") from error
         details = {**placed.details, **({ENDS_AT: placed.ends_at.isoformat()} if placed.ends_at else {})}
         self._database.write(
             lambda unit: store.placement_started(unit, placement.id, warm=placed.warm, details=details)
@@ -169,18 +159,32 @@ class LeaseOperator:
         if reason is EndReason.KERNEL_DIED and (look := self._death(lease_id)) is not None:
             self._settle_dead(self._database.read(lambda unit: service.find(unit, lease_id)), look, now)
             return self._database.read(lambda unit: service.find(unit, lease_id))
+        billed_until = self._last_seen(self._database.read(lambda unit: service.find(unit, lease_id)), now)
         self._database.write(
             lambda unit: service.begin_closing(
-                unit, self._calendar, lease_id=lease_id, reason=reason, message=message, now=now
+                unit,
+                self._calendar,
+                lease_id=lease_id,
+                reason=reason,
+                message=message,
+                now=now,
+                billed_until=billed_until,
             )
         )
         return self._finish(lease_id)
+
+    def _last_seen(self, lease: Lease, now: datetime) -> datetime | None:
+        """Until when a lease is billed that ends while its place is out of sight; None where the place is in sight."""
+        if lease.id not in self._unseen or lease.paid_until is None:
+            return None
+        known = [self._seen_at[each.id] for each in self._placements(lease.id) if each.id in self._seen_at]
+        return max(max(known, default=min(now, lease.paid_until)), lease.started_at or now)
 
     def _death(self, lease_id: str) -> Look | None:
         started = [each for each in self._placements(lease_id) if each.state is PlacementState.STARTED]
         try:
             looks = [self._look(each) for each in started]
-        except BackendError:
+        except ComputeHubError:
             return None
         return looks[0] if len(looks) == 1 and looks[0].state is LookState.ENDED else None
 
@@ -199,7 +203,9 @@ class LeaseOperator:
     def _end_placement(self, placement: Placement) -> bool:
         """Stop it and say so in the books; False when the backend could not yet, and the reconciler tries again."""
         try:
-            self._ask(placement.backend, lambda backend: backend.stop(placement.id, STOP_GRACE.total_seconds()))
+            self._places.watch(
+                placement.backend, lambda backend: backend.stop(placement.id, STOP_GRACE.total_seconds())
+            )
         except BackendError as error:
             log.warning("placement %s is not ended yet: %s", placement.id, error)
             return False
@@ -234,7 +240,7 @@ class LeaseOperator:
         return self._with_backend(request.placement_id, begin)
 
     def _with_backend(self, placement_id: str, act: Callable[[Backend], T]) -> T:
-        return self._ask(self._placement(placement_id).backend, act)
+        return self._places.ask(self._placement(placement_id).backend, act)
 
     def _placement(self, placement_id: str) -> Placement:
         placement = self._database.read(lambda unit: store.placement(unit, placement_id))
@@ -242,41 +248,16 @@ class LeaseOperator:
             raise NotFound(f"There is no placement {placement_id}.", placement_id=placement_id)
         return placement
 
-    def _ask(self, name: str, act: Callable[[Backend], T]) -> T:
-        """Ask a place; one that did not answer a moment ago, or is configured no more, is ``Unreachable`` at once."""
-        now = self._clock.now()
-        if name not in self._backends:
-            raise Unreachable(f"No place {name} is configured any more; what runs there can't be reached.", place=name)
-        if now < self._down_until.get(name, now):
-            raise Unreachable(f"The place {name} did not answer a moment ago.", place=name)
-        try:
-            return act(self._backends[name])
-        except Unreachable as error:
-            self._down_until[name] = now + DOWN
-            self._health[name] = Health(False, error.message)
-            raise
-
     def unwell(self) -> dict[str, str]:
         """The places where a start would fail, by name, and why; as of a moment ago."""
-        return {name: health.message for name, health in dict(self._health).items() if not health.ok}
-
-    def _check_health(self, now: datetime) -> None:
-        if self._healthy_at is not None and now - self._healthy_at < HEALTH_EVERY:
-            return
-        self._healthy_at = now
-        for name in self._backends:
-            try:
-                self._health[name] = self._ask(name, lambda backend: backend.health())
-            except BackendError as error:
-                self._health[name] = Health(False, error.message)
+        return self._places.unwell()
 
     def limits(self, place: str) -> KernelLimits:
         """What one kernel may use there."""
-        backend = self._backends.get(place)
-        return backend.limits() if isinstance(backend, Limits) else KernelLimits()
+        return self._places.limits(place)
 
     def _look(self, placement: Placement) -> Look:
-        look = self._ask(placement.backend, lambda backend: backend.look(placement.id))
+        look = self._places.watch(placement.backend, lambda backend: backend.look(placement.id))
         if look.reason is Ending.OUT_OF_MEMORY and look.message == ENDINGS[Ending.OUT_OF_MEMORY]:
             return replace(look, message=self.limits(placement.backend).exceeded())
         return look
@@ -295,16 +276,16 @@ class LeaseOperator:
                     continue
                 try:
                     self._renew_at(placement, lease.paid_until)
-                except BackendError as error:
+                except ComputeHubError as error:
                     # Unrenewed it ends at the old paid_until: nobody is billed past what was told to the supervisor.
                     log.warning("placement %s was not renewed: %s", placement.id, error)
 
     def _renew_at(self, placement: Placement, paid_until: datetime) -> None:
-        self._ask(placement.backend, lambda backend: backend.renew(placement.id, paid_until))
+        self._places.watch(placement.backend, lambda backend: backend.renew(placement.id, paid_until))
 
     def tick(self) -> None:
         """Meter, pay ahead, end what is over, mend what a crash left: what the control plane does every few seconds."""
-        self._check_health(self._clock.now())
+        self._places.check_health(self._clock.now())
         unseen = self.reconcile()  # first, so that nobody pays on for a kernel that has ended
         now = self._clock.now()
         renewed = self._database.write(
@@ -341,8 +322,12 @@ class LeaseOperator:
             elif lease.state is LeaseState.RUNNING:
                 if not self._check_running(lease, now):
                     unseen.add(lease.id)
+                    self._unseen.add(lease.id)
+                else:
+                    self._unseen.discard(lease.id)
             elif after_restart or now - lease.created_at > self._settings.start_timeout:
                 self.end(lease.id, EndReason.START_FAILED)
+        self._unseen &= {lease.id for lease in live}
         self._keeper.tick(now)
         self._stop_strays()
         return unseen
@@ -361,7 +346,7 @@ class LeaseOperator:
         for placement in started:
             try:
                 look = self._look(placement)
-            except BackendError as error:
+            except ComputeHubError as error:
                 log.warning("placement %s can't be seen: %s", placement.id, error)
                 seen = False
                 self._give_up_unseen(lease, placement, now)
@@ -409,9 +394,9 @@ class LeaseOperator:
 
     def _stop_strays(self) -> None:
         """End what runs under our label without a row that says it may."""
-        for name in self._backends:
+        for name in self._places.backends:
             try:
-                running = self._ask(name, lambda backend: backend.list_placements())
+                running = self._places.watch(name, lambda backend: backend.list_placements())
             except BackendError as error:
                 log.warning("place %s can't be listed: %s", name, error)
                 continue
@@ -424,7 +409,7 @@ class LeaseOperator:
 
     def _stop_stray(self, name: str, placement_id: str) -> None:
         try:
-            self._ask(name, lambda backend: backend.stop(placement_id, STOP_GRACE.total_seconds()))
+            self._places.watch(name, lambda backend: backend.stop(placement_id, STOP_GRACE.total_seconds()))
         except BackendError as error:
             log.warning("placement %s is not ended yet: %s", placement_id, error)
 

@@ -653,6 +653,21 @@ MUTANTS: tuple[Mutant, ...] = (
         test="tests/unit/test_places_out_of_sight.py::test_a_place_that_backdates_an_end_is_billed_for_what_was_seen",
     ),
     Mutant(
+        name="a lease that ends out of sight is billed until then",
+        file="computehub_ext/leases/operator.py",
+        old="        if lease.id not in self._unseen or lease.paid_until is None:\n",
+        new="        if True:\n",
+        test="tests/unit/test_broken_places.py"
+        "::test_a_lease_that_ends_while_its_place_is_out_of_sight_is_billed_until_it_was_seen",
+    ),
+    Mutant(
+        name="a broken backend stops the meter of all leases",
+        file="computehub_ext/leases/asking.py",
+        old="        except Exception as error:\n            self._tell(name, now)\n",
+        new="        except ZeroDivisionError as error:\n            self._tell(name, now)\n",
+        test="tests/unit/test_broken_places.py::test_a_place_that_breaks_costs_the_leases_elsewhere_nothing",
+    ),
+    Mutant(
         name="who can not be seen is billed on",
         file="computehub_ext/leases/service.py",
         old="        if lease.id in except_for or not lease.renewal_due(now, settings.paid_horizon):\n",

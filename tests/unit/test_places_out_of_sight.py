@@ -117,7 +117,7 @@ def test_a_place_that_was_configured_away_is_out_of_sight_and_breaks_nothing(
     hub: Plane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lease = hub.running()
-    monkeypatch.setattr(hub.plane._operator, "_backends", {})
+    monkeypatch.setattr(hub.plane._operator._places, "backends", {})
     hub.pass_time(minutes=15)
     assert hub.again(lease)["end_reason"] == "place_lost"
 
@@ -147,7 +147,7 @@ def test_a_place_that_is_not_well_is_passed_over(hub: Plane) -> None:
 
 def test_of_two_pools_of_one_model_the_one_that_is_well_is_taken(hub: Plane) -> None:
     other = FakeBackend(hub.clock)
-    hub.plane._operator._backends["other"] = other
+    hub.plane._operator._places.backends["other"] = other
     cheaper = replace(SPECS[0], name="cheap T4", backend="other", rate_microcredits_per_hour=CREDIT // 2)
     hub.plane.open([*SPECS, cheaper])
     assert hub.running()["pool"] == "cheap T4"
