@@ -18,6 +18,8 @@ export const CommandIDs = {
   endLease: "computehub:end-lease",
   /** Show what a lease's kernel wrote outside its cells; args: `lease_id`. */
   showLog: "computehub:show-log",
+  /** Open a terminal beside a lease's kernel; args: `lease_id` (else the current notebook's). */
+  openTerminal: "computehub:open-terminal",
   /** Set what notebooks may spend without asking. */
   setAllowance: "computehub:set-allowance",
   /** Download the history as a file. */

@@ -9,6 +9,7 @@ import { preferences } from "./plugins/preferences";
 import { sidebar } from "./plugins/sidebar";
 import { statusBar } from "./plugins/statusBar";
 import { switching } from "./plugins/switch";
+import { terminal } from "./plugins/terminal";
 import { tour } from "./plugins/tour";
 
 const plugins: JupyterFrontEndPlugin<unknown>[] = [
@@ -21,6 +22,7 @@ const plugins: JupyterFrontEndPlugin<unknown>[] = [
   sidebar,
   statusBar,
   switching,
+  terminal,
   tour,
 ];
 

@@ -107,3 +107,61 @@ def test_the_panel_says_where_it_is_and_what_its_kernel_wrote(
 
 def nothing_open(lab: Lab) -> bool:
     return lab.query("SELECT count(*) FROM placements WHERE state <> 'ended'") == [(0,)]
+
+
+@pytest.mark.parametrize("place", ["docker", "slurm"], indirect=True)
+def test_a_terminal_is_opened_from_the_card_and_ends_with_the_gpu(
+    tmp_path: Path, person: Callable[..., Person], place: dict[str, Any]
+) -> None:
+    place["places"]["far"]["terminals"] = True
+    with running_lab(tmp_path, **place) as lab:
+        lab.write_notebook(
+            "shell.ipynb", ["%gpu on T4 --for 30m --yes", "import os; print('as', os.getuid())", "%gpu off --yes"]
+        )
+        alice = person(lab, "alice")
+        tab = alice.open("shell.ipynb")
+        tab.run_cell(1)
+        tab.run_cell(2)
+        uid = tab.wait_for_output(2, "as ").split()[-1]
+        panel = Panel(tab).open()
+        card = panel.sidebar.get_by_role("article")
+        card.get_by_role("button", name="Terminal").focus()
+        tab.page.keyboard.press("Enter")
+        shell = LeaseTerminal(tab)
+        expect(tab.page.get_by_role("tab", name="T4 at far")).to_be_visible()
+        shell.type("echo $((6*7)) [$(id -u)] [$PWD]")
+        shell.until(f"42 [{uid}] [{lab.work}]")
+        panel.both_looks("panel-terminal")
+        tab.page.get_by_role("tab", name="shell.ipynb").click()
+        tab.run_cell(3)
+        shell.until("this terminal ended with it.")
+        expect(card).to_have_count(0)
+        panel.execute("computehub:open-terminal")
+        expect(tab.page.get_by_text("No GPU runs for you.").last).to_be_visible()
+        alice.leave()
+
+
+class LeaseTerminal:
+    """The terminal before the person; what it shows is drawn, so that it is read from its buffer."""
+
+    def __init__(self, tab: Any) -> None:
+        self.page = tab.page
+        eventually("the terminal shows a prompt", lambda: self.shown().strip() != "")
+
+    def shown(self) -> str:
+        lines = (
+            "() => { const widget = [...window.jupyterapp.shell.widgets('main')]"
+            ".find(({ id }) => id.startsWith('computehub-terminal'));"
+            " const buffer = widget?.content._term?.buffer?.active;"
+            " return buffer ? [...Array(buffer.length).keys()].map((at) => {"
+            " const line = buffer.getLine(at); const text = line.translateToString(true);"
+            " return (line.isWrapped ? '' : '\\n') + text; }).join('') : ''; }"
+        )
+        return str(self.page.evaluate(lines))
+
+    def type(self, line: str) -> None:
+        self.page.locator(".jp-Terminal .xterm-helper-textarea").press_sequentially(line)
+        self.page.keyboard.press("Enter")
+
+    def until(self, text: str) -> None:
+        eventually(f"the terminal shows {text!r}", lambda: text in self.shown())

@@ -147,7 +147,10 @@ describe("OfferList with a place that is not well", () => {
 });
 
 describe("LeaseCard", () => {
-  const acts = { onOpenNotebook: nothing, onExtend: nothing, onShorten: nothing, onEnd: nothing, onLog: nothing };
+  const acts = {
+    ...{ onOpenNotebook: nothing, onExtend: nothing, onShorten: nothing, onEnd: nothing },
+    ...{ onLog: nothing, onTerminal: nothing },
+  };
 
   it("tells time, cost and rate of all its devices", () => {
     render(<LeaseCard lease={lease({ count: 2 })} cost={1_250_000} secondsLeft={3_725} isSoon={false} {...acts} />);
@@ -164,6 +167,25 @@ describe("LeaseCard", () => {
     expect(screen.getByText("gpu-server").parentElement?.title).toBe("image_digest: sha256:1");
     await userEvent.click(screen.getByRole("button", { name: "Kernel's log" }));
     expect(onLog).toHaveBeenCalledWith(there);
+  });
+
+  it("opens a terminal where its place lets it, and nowhere else", async () => {
+    const onTerminal = jest.fn();
+    const there = lease({ terminal: true });
+    const props = { cost: 0, secondsLeft: 30, isSoon: false, ...acts, onTerminal };
+    const { rerender } = render(<LeaseCard lease={there} {...props} />);
+    await userEvent.click(screen.getByRole("button", { name: "Terminal" }));
+    expect(onTerminal).toHaveBeenCalledWith(there);
+    rerender(<LeaseCard lease={lease({ terminal: false })} {...props} />);
+    expect(screen.queryByRole("button", { name: "Terminal" })).toBeNull();
+  });
+
+  it("shows how its start goes on", async () => {
+    const onLog = jest.fn();
+    const starts = lease({ state: "provisioning", started_at: null });
+    render(<LeaseCard lease={starts} cost={0} secondsLeft={30} isSoon={false} {...acts} onLog={onLog} />);
+    await userEvent.click(screen.getByRole("button", { name: "Log of the start" }));
+    expect(onLog).toHaveBeenCalledWith(starts);
   });
 
   it("opens its notebook, and has no buttons for what can't be done while it closes", async () => {

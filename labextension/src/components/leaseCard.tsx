@@ -17,6 +17,7 @@ export interface LeaseCardProps {
   onShorten: (lease: Lease) => void;
   onEnd: (lease: Lease) => void;
   onLog: (lease: Lease) => void;
+  onTerminal: (lease: Lease) => void;
   /** The devices' charts, folded or not. */
   children?: ReactNode;
 }
@@ -25,7 +26,7 @@ export interface LeaseCardProps {
 export function LeaseCard(props: LeaseCardProps): JSX.Element {
   const words = useWords();
   const { trans, formats } = words;
-  const { children, cost, lease, onEnd, onExtend, onLog, onOpenNotebook, onShorten } = props;
+  const { children, cost, lease, onEnd, onExtend, onLog, onOpenNotebook, onShorten, onTerminal } = props;
   const { count, notebook_path: path } = lease;
   const isRunning = lease.state === "running";
   return (
@@ -44,14 +45,24 @@ export function LeaseCard(props: LeaseCardProps): JSX.Element {
             {path}
           </button>
         )}
-        {isRunning && (
+        {lease.terminal && (
+          <button
+            type="button"
+            className="ch-Link"
+            title={trans.__("A shell where the notebook's kernel runs, as its user; it ends with the kernel")}
+            onClick={() => onTerminal(lease)}
+          >
+            {trans.__("Terminal")}
+          </button>
+        )}
+        {(isRunning || lease.state === "provisioning") && (
           <button
             type="button"
             className="ch-Link"
             title={trans.__("What the kernel wrote outside its cells")}
             onClick={() => onLog(lease)}
           >
-            {trans.__("Kernel's log")}
+            {isRunning ? trans.__("Kernel's log") : trans.__("Log of the start")}
           </button>
         )}
       </div>

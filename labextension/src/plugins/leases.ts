@@ -86,11 +86,13 @@ export const leases: JupyterFrontEndPlugin<void> = {
       trans.__("Show the GPU Kernel's Log"),
       trans.__("What the kernel on the GPU wrote outside its cells: how its start went, warnings, why it died"),
       async ({ lease_id }) => {
-        const lease = await leaseWanted(hub, lease_id);
+        const open = await leaseWanted(hub, lease_id);
+        // One that was named may have ended, such as with its start: why is in its log.
+        const lease = open ?? (typeof lease_id === "string" ? await hub.client.getLease(lease_id) : undefined);
         if (!lease) {
           Notification.info(trans.__("No GPU runs for you."), { autoClose: 5000 });
         } else {
-          await showLog(words, lease, await hub.client.getLog(lease.id));
+          await showLog(words, lease, () => hub.client.getLog(lease.id));
         }
       },
     );

@@ -8,6 +8,7 @@ import type { Words } from "../components/words";
 import type { Actions } from "../models/actions";
 import type { ComputeHub } from "../models/hub";
 import { askWithForm } from "./formDialog";
+import { LogText } from "./logText";
 
 export interface Asking {
   hub: ComputeHub;
@@ -74,22 +75,13 @@ export async function askHowToEnd({ trans, formats }: Words, lease: Lease): Prom
   return button.displayType === "warn" ? "end" : "bring-back";
 }
 
-/** The end of what a lease's kernel wrote outside its cells. */
-export async function showLog({ trans, formats }: Words, lease: Lease, log: AnswerOf<"getLog">): Promise<void> {
-  const nothing = log.kept
-    ? trans.__("The kernel wrote nothing outside its cells.")
-    : trans.__("This place keeps no log.");
+/** The end of what a lease's kernel wrote outside its cells, followed while the lease is open. */
+export async function showLog(words: Words, lease: Lease, read: () => Promise<AnswerOf<"getLog">>): Promise<void> {
+  const { trans, formats } = words;
+  const first = await read();
   await showDialog({
     title: trans.__("Log of %1", formats.devices(lease.model, lease.count)),
-    body: log.text ? (
-      // What scrolls is reached by the keyboard too.
-      // eslint-disable-next-line jsx-a11y/no-noninteractive-tabindex
-      <pre className="ch-Log" tabIndex={0} aria-label={trans.__("What the kernel wrote outside its cells")}>
-        {log.text}
-      </pre>
-    ) : (
-      <p>{nothing}</p>
-    ),
+    body: <LogText words={words} first={first} {...(lease.state !== "closed" && { read })} />,
     buttons: [Dialog.okButton({ label: trans.__("Close") })],
   });
 }

@@ -31,6 +31,8 @@ export interface MoveDialogOptions {
   onBook: (quote: Quote, startsAt: string) => void;
   /** Ask for how much longer. */
   onExtend: (leaseId: string) => void;
+  /** Show what a start that failed wrote. */
+  onLog: (leaseId: string) => void;
 }
 
 /** Ask where to move a notebook and follow the move; the promise ends with the dialog, the move goes on without it. */
@@ -188,7 +190,7 @@ function PlacePage(props: DialogProps & { place: KernelPlace; onReturn: () => vo
 function MovePage(props: DialogProps & { move: Move; onAgain: () => void }): JSX.Element {
   const words = useWords();
   const { trans } = words;
-  const { moves, move, notebook, onAgain, onClose } = props;
+  const { moves, move, notebook, onAgain, onClose, onLog } = props;
   const { phase, value, wish } = move;
   const lease = notebook.value?.lease;
   const toGpu = wish.target === "gpu";
@@ -216,6 +218,7 @@ function MovePage(props: DialogProps & { move: Move; onAgain: () => void }): JSX
     cancelled: trans.__("Cancelled"),
     lost: trans.__("Lost sight of the move"),
   } as Record<string, string>;
+  const leaseId = value?.lease_id;
   const { lost, problems } = lacksOf(value);
   const again = { ...wish, accept_loss: wish.accept_loss || lost.length > 0, accept_problems: problems.length > 0 };
   // Of a move that began elsewhere the rest of the wish is not known here: it is chosen again, with its price.
@@ -231,6 +234,15 @@ function MovePage(props: DialogProps & { move: Move; onAgain: () => void }): JSX
       />
       <div className="ch-MoveButtons">
         {phase !== "done" && <Button label={trans.__("Choose again")} onClick={onAgain} />}
+        {phase === "failed" && toGpu && leaseId && (
+          <Button
+            label={trans.__("Log of the start")}
+            onClick={() => {
+              onClose();
+              onLog(leaseId);
+            }}
+          />
+        )}
         {canInsist && (
           <Button
             kind="warn"

@@ -110,6 +110,7 @@ export class NotebookMoves {
           });
         },
         onExtend: (lease_id) => void commands.execute(CommandIDs.extendLease, { lease_id }),
+        onLog: (lease_id) => void commands.execute(CommandIDs.showLog, { lease_id }),
       });
     } finally {
       this.isAsking = false;

@@ -166,6 +166,7 @@ function RunningLeases({ leases, parts }: PartProps & { leases: readonly Lease[]
           onShorten={of(CommandIDs.shortenLease)}
           onEnd={of(CommandIDs.endLease)}
           onLog={of(CommandIDs.showLog)}
+          onTerminal={of(CommandIDs.openTerminal)}
         >
           {lease.started_at && (
             <ChartsFold

@@ -115,7 +115,7 @@ def window(hub: Hub, lease_id: str, name: str = "one", who: str | None = "alice"
 def refused(open_it: Callable[[], Any]) -> tuple[int, dict[str, Any]]:
     with pytest.raises(websocket.WebSocketBadStatusException) as problem:
         open_it()
-    return problem.value.status_code, json.loads(problem.value.resp_body)
+    return problem.value.status_code, json.loads(problem.value.resp_body or b"")
 
 
 def try_window(hub: Hub, lease_id: str, **how: Any) -> Callable[[], None]:
@@ -195,8 +195,8 @@ def test_what_is_no_message_is_passed_over(hub: Hub, lease: dict[str, Any]) -> N
     with window(hub, lease["id"]) as shell:
         for each in ("", "nonsense", "{}", "[]", "null", '["stdin"]', '["stdin", 3]', '["set_size"]', "[[]]"):
             shell.socket.send(each)
-        for each in ((0, 0), (-1, 5), (10**9, 5), ("a", "b"), (True, True), (1.5, 2)):
-            shell.say("set_size", *each)
+        for size in ((0, 0), (-1, 5), (10**9, 5), ("a", "b"), (True, True), (1.5, 2)):
+            shell.say("set_size", *size)
         shell.say("disconnect", 1)
         shell.say("close_terminal")
         shell.socket.send_binary(b"\xff\xfe")
@@ -327,15 +327,25 @@ def test_where_it_is_not_allowed_it_is_neither_offered_nor_opened(tmp_path: Path
         assert "administrator" in body["message"]
 
 
-def test_a_lease_that_is_not_its_own_is_never_decided_for() -> None:
+def test_who_may_open_one_is_decided_in_one_place() -> None:
     """All that must hold, one by one."""
     now = datetime(2026, 3, 2, 9, tzinfo=UTC)
-    fields = dict.fromkeys(Lease.__dataclass_fields__)
-    lease = replace(
-        Lease(**fields),
+    lease = Lease(
         id="lease_1",
+        booking_id="book_1",
+        hold_id="hold_1",
+        person_id="person_1",
+        pool_id="pool_1",
+        model="T4",
+        count=1,
+        rate_microcredits_per_hour=1_000_000,
+        kernel_id="kernel-1",
+        notebook_path=None,
         state=LeaseState.RUNNING,
-        ends_at=now + timedelta(hours=1),  # type: ignore[arg-type]
+        created_at=now,
+        ends_at=now + timedelta(hours=1),
+        idle_timeout=timedelta(minutes=20),
+        on_the_spot=True,
     )
     terminals.check_may_open(lease, is_owner=True, from_kernel=False, is_offered=True)
     for wrong in ({"is_owner": False}, {"from_kernel": True}, {"is_offered": False}):
