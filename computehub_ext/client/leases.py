@@ -83,16 +83,22 @@ class LeaseCalls(Edge):
         return await self._as_person(actor, view)
 
     async def lease_log(self, actor: Actor, lease_id: str) -> Json:
-        """The end of what the lease's newest kernel wrote outside its channels, for its payer and administrators."""
+        """The end of what the lease's newest kernel wrote outside its channels, for its payer and administrators.
 
-        def newest(unit: Unit, person: Person, now: datetime) -> str | None:
-            placements = lease_store.placements_of(unit, self._own_lease(unit, actor, person, lease_id).id)
-            return placements[-1].id if placements else None
+        While it waits for what was booked, what it waits for.
+        """
 
-        placement_id = await self._as_person(actor, newest)
-        text = None
-        if placement_id is not None:
-            text = await self._pools.run("backend", lambda: self._operator.log(placement_id))
+        def newest(unit: Unit, person: Person, now: datetime) -> tuple[str | None, str]:
+            lease = self._own_lease(unit, actor, person, lease_id)
+            placements = lease_store.placements_of(unit, lease.id)
+            return (placements[-1].id if placements else None), lease.booking_id
+
+        placement_id, booking_id = await self._as_person(actor, newest)
+
+        def read() -> str | None:
+            return self._operator.log(placement_id) if placement_id else self._operator.log_of_booking(booking_id)
+
+        text = await self._pools.run("backend", read)
         return {"lease_id": lease_id, "kept": text is not None, "text": text or ""}
 
     async def extend_lease(

@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
 
-from computehub_ext.backends.model import Backend, BerthRequest, Berths, LookState
+from computehub_ext.backends.model import Backend, BerthRequest, Berths, Logs, LookState
 from computehub_ext.bookings import service as bookings
 from computehub_ext.bookings.model import Booking
 from computehub_ext.core.clock import Clock
 from computehub_ext.core.database import Database, Unit
-from computehub_ext.core.errors import BackendError, NoCapacity, Unreachable
+from computehub_ext.core.errors import BackendError, NoCapacity, NotFound, Unreachable
 from computehub_ext.core.ids import new_id
 from computehub_ext.core.settings import Settings
 from computehub_ext.leases import store
@@ -104,6 +104,20 @@ class BerthKeeper:
             raise
         except BackendError as error:
             self._lose(berth, error.message, self._clock.now())  # a start of the ordinary way is what is left
+
+    def log(self, booking_id: str) -> str | None:
+        """What the booking's berth waits for, as its place tells it; None where it tells nothing."""
+        berth = self._database.read(lambda unit: store.open_berth_of(unit, booking_id))
+        if berth is None:
+            return None
+
+        def read(backend: Backend) -> str | None:
+            return backend.log(berth.id) if isinstance(backend, Logs) else None
+
+        try:
+            return self._ask(berth.backend, read)
+        except NotFound:
+            return None
 
     def give_all_back(self) -> None:
         """The control plane goes for good: nobody would come for what it keeps."""

@@ -229,6 +229,10 @@ class LeaseOperator:
         except NotFound:
             return None  # it ended long ago, or never came about
 
+    def log_of_booking(self, booking_id: str) -> str | None:
+        """What a booking that is to be used waits for, where its place was asked for it ahead."""
+        return self._keeper.log(booking_id)
+
     def open_terminal(self, request: TerminalRequest) -> Terminal:
         """A shell beside a placement's kernel. Whether somebody may have one was decided before."""
 

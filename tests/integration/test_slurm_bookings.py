@@ -172,6 +172,9 @@ def test_a_full_cluster_is_told_and_the_job_keeps_its_place_in_the_queue(make, s
     job = hub.job_of(berth)
     hub.wait_for_start(booking)
     lease = hub.take(booking_id=booking["id"])
+    told = hub.lease_log(browser(), lease["id"])["text"]  # as the panel shows while the start waits
+    assert "Slurm says: " in told
+    assert "number 2 in the queue" in told
     with pytest.raises(NoCapacity) as caught:
         hub.start_in(lease)
     words = caught.value.message

@@ -249,7 +249,10 @@ class SlurmBackend(Backend):
     # The rest
 
     def log(self, placement_id: str) -> str:
-        """Return the last of what the kernel wrote outside its channels, or, before there was one, its job."""
+        """Return the last of what the kernel wrote outside its channels, or, before there was one, its job.
+
+        Of a job that waits in the queue it is what it waits for.
+        """
         held = self._records.get(check_placement_id(placement_id))
         if held is None:
             raise NotFound("There is no such placement here.", placement_id=placement_id)
@@ -258,7 +261,8 @@ class SlurmBackend(Backend):
             answer = self._link.ask(held.peer, {"t": "log"}, _ANSWER_SECONDS_MAX)
             if answer is not None and answer.get("log"):
                 return str(answer["log"])[-_LOG_BYTES_MAX:]
-        return record.log or self._slurm.output(record.user, placement_id)
+        text = record.log or self._slurm.output(record.user, placement_id)
+        return text or ("" if record.is_ended or held.peer is not None else self._starts.waits(held))
 
     def open_terminal(self, request: TerminalRequest) -> Terminal:
         record = self._running(request.placement_id).record

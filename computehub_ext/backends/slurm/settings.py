@@ -130,9 +130,7 @@ class SlurmSettings:
         if self.time_limit_minutes < 1:
             raise Invalid("A job needs a time limit of at least a minute.", field="time_limit_minutes")
         if self.time_margin_minutes < 0:
-            raise Invalid(
-                "A job can't end before what was booked: 0 or more.", field="time_margin_minutes"
-            )
+            raise Invalid("A job can't end before what was booked: 0 or more.", field="time_margin_minutes")
         if not 0 <= self.booking_lead_minutes <= 24 * 60:
             raise Invalid(
                 "A booking's job is submitted 0 minutes to a day before it starts.", field="booking_lead_minutes"

@@ -108,7 +108,11 @@ class Starts:
                 held.is_awaited = False
             if held.record.is_ended:
                 raise refusal(held)
-        raise NoCapacity(self._waits(self._watch.ask(), held))
+        raise NoCapacity(f"{self._waited()} {self.waits(held)}")
+
+    def waits(self, held: Held) -> str:
+        """Return what a job waits for that is not running, in sentences."""
+        return self._waits(self._watch.ask(), held)
 
     # Its job
 
@@ -264,7 +268,8 @@ class Starts:
             job = jobs.get(record.job_id)
             if record.is_ended:
                 return self._failure(held)
-            waits = self._waits(jobs, held) if job is None or job.is_waiting else ""
+            is_waiting = job is None or job.is_waiting
+            waits = f"{self._waited()} {self._waits(jobs, held)}" if is_waiting else ""
             self._stop(record.placement_id, 0)
         except BackendError as problem:
             return Unreachable(f"The kernel did not start, and its job can't be taken back now: {problem}")
@@ -280,8 +285,10 @@ class Starts:
     def _waits(self, jobs: dict[str, Any], held: Held) -> str:
         job = jobs.get(held.record.job_id)
         before = self._slurm.place_in_queue(job) if job is not None and job.is_waiting else 0
-        waited = f"{self._settings.pending_seconds_max:.0f} seconds"
-        return f"The cluster had no room within {waited}. {words.waits(job, before)}"
+        return words.waits(job, before)
+
+    def _waited(self) -> str:
+        return f"The cluster had no room within {self._settings.pending_seconds_max:.0f} seconds."
 
     def _python(self, kernel_name: str) -> str:
         python = self._settings.kernels.get(kernel_name)
