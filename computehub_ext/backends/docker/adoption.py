@@ -43,8 +43,8 @@ class Takeover:
         container, folder = standby.container, standby.folder
         environment = self._environment(container, folder, request, wanted)
         settings = self._containers.settings
-        kept = {name: standby.environment[name] for name in late.AT_HOME if late.moves_home(settings)}
-        if not a_standby_can_take(standby.environment, {**environment, **kept}):
+        base = {**standby.environment, **(late.at_home(wanted.home) if late.moves_home(settings) else {})}
+        if not a_standby_can_take(base, environment):
             self._warm.give_back(standby)
             return None
         with ExitStack() as stack:

@@ -21,8 +21,6 @@ from .settings import DockerSettings, Mount
 _USERNAME = "{username}"
 _NEEDED = (CONTROL, "/tmp", "/dev", "/proc", "/sys", "/etc", "/usr", "/bin", "/lib", "/lib64")
 _READ_AT_START = tuple(f"ipython{kind}_config.{kin}" for kind in ("", "_kernel") for kin in ("py", "json"))
-AT_HOME = ("HOME", "IPYTHONDIR")
-"""What changes in the environment of a standby when it gets its person's home folder."""
 
 
 class NotLate(Exception):
@@ -88,6 +86,11 @@ def moves_home(settings: DockerSettings) -> bool:
     home = posixpath.normpath(settings.home)
     personal = (posixpath.normpath(mount.inside) for mount in settings.mounts if mount.is_personal)
     return _USERNAME in home or any(_is_below(home, target) for target in personal)
+
+
+def at_home(home: str) -> dict[str, str]:
+    """Return what changes in the environment of a standby when it gets this home folder."""
+    return {"HOME": home, "IPYTHONDIR": posixpath.join(home, ".ipython")}
 
 
 def standby_for(settings: DockerSettings, wanted: Wanted) -> Wanted:
@@ -156,8 +159,10 @@ def _refuse_configuration(home: str, folders: list[Folder]) -> None:
     for name in _READ_AT_START:
         try:
             os.stat(posixpath.join(profile, name), dir_fd=around.descriptor, follow_symlinks=False)
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             continue
+        except OSError as problem:
+            raise NotLate(f"whether {name} is in their profile can't be seen") from problem
         raise NotLate(f"{name} is read when a kernel starts")
 
 
