@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .report import Commands, Note, Page, Table
@@ -23,6 +23,7 @@ _SAYINGS = (
 )
 CHAIN_MAX = 8
 NAMES_MAX = 5
+ASK_SECONDS = 2.0
 
 
 def is_gpu_memory_error(error: BaseException | None) -> bool:
@@ -41,8 +42,8 @@ def is_gpu_memory_error(error: BaseException | None) -> bool:
     return False
 
 
-def advice(namespace: Mapping[str, Any]) -> Page:
-    """What to do about it, beginning with what is largest."""
+def advice(namespace: Mapping[str, Any], larger: Sequence[Any] = ()) -> Page:
+    """What to do about it, beginning with what is largest; ``larger`` are blocks about GPUs with more memory."""
     page = Page("The GPU's memory was full, and the cell stopped there", tone="warning")
     page.add(Note("The kernel and its variables are still here; nothing else was lost."))
     largest = largest_on_gpu(namespace)
@@ -55,11 +56,11 @@ def advice(namespace: Mapping[str, Any]) -> Page:
             ("torch.cuda.empty_cache()", "after that, gives back what PyTorch keeps in reserve"),
             ("with torch.no_grad():", "around code that only predicts"),
         ]
-    rows_of_advice += [
-        ("%gpu offers", "GPUs with more memory; `%gpu off`, then `%gpu on MODEL`"),
-    ]
-    page.add(Note("A smaller batch or half precision (float16, bfloat16) needs less. Also:"))
-    return page.add(Commands("", tuple(rows_of_advice)))
+    if not larger:
+        rows_of_advice += [("%gpu offers", "GPUs with more memory; `%gpu off`, then `%gpu on MODEL`")]
+    also = " Also:" if rows_of_advice else ""
+    page.add(Note(f"A smaller batch or half precision (float16, bfloat16) needs less.{also}"))
+    return page.add(Commands("", tuple(rows_of_advice)), *larger)
 
 
 def largest_on_gpu(namespace: Mapping[str, Any]) -> list[tuple[str, int]]:
@@ -89,6 +90,22 @@ def _size_on_gpu(value: Any) -> int:
     return 0
 
 
+def larger_gpus() -> list[Any]:
+    """Blocks about GPUs with more memory than this kernel's; none where its server does not say so at once."""
+    try:
+        from .link import Link
+        from .offered import larger_gpus
+        from .pages import items_of
+        from .zone import local_zone
+
+        link = Link.from_environment()
+        link.timeout_seconds = ASK_SECONDS
+        lease = (link.get(f"kernels/{link.kernel_id}") or {}).get("lease")
+        return larger_gpus(items_of(link.get("offers")), lease, local_zone(), "%gpu") if lease else []
+    except Exception:  # this is only a hint: without a server, or with one that is busy, it is a shorter one
+        return []
+
+
 def explain(error: BaseException) -> None:
     """Display advice, if it was that."""
     if not is_gpu_memory_error(error):
@@ -97,4 +114,4 @@ def explain(error: BaseException) -> None:
     from IPython.display import display
 
     shell = get_ipython()
-    display(advice(shell.user_ns if shell is not None else {}))
+    display(advice(shell.user_ns if shell is not None else {}, larger_gpus()))

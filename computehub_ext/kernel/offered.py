@@ -16,6 +16,7 @@ LIMITS_NOTE = (
     "who needs more RAM loses the kernel."
 )
 UNLIMITED = "no limit"
+LARGER_MAX = 2
 
 
 def offers_page(offers: Sequence[Mapping[str, Any]], zone: str, command: str) -> Page:
@@ -70,12 +71,32 @@ def instead(offers: Iterable[Any], zone: str, command: str, lead: str = "Where i
 
 def described(offer: Mapping[str, Any], zone: str) -> str:
     """``16 GiB of RAM, 2.50 credits an hour, free now``."""
+    ram = ram_mib(offer)
+    return _priced(f"{amount(ram)} of RAM" if ram else "no limit of RAM but the machine's", offer, zone)
+
+
+def larger_gpus(offers: Iterable[Mapping[str, Any]], lease: Mapping[str, Any], zone: str, command: str) -> list[Any]:
+    """Commands for models whose GPUs have more memory than those of a lease: what is free first, then the cheaper."""
+    offers = [offer for offer in offers if not offer.get("unwell")]
+    own = max((int(o.get("memory_mib") or 0) for o in offers if o.get("model") == lease.get("model")), default=0)
+    found = [
+        offer
+        for offer in offers
+        if own and int(offer.get("memory_mib") or 0) > own and (lease.get("simulated") or not offer.get("simulated"))
+    ]
+    found.sort(key=lambda o: (not o.get("free_now"), int(o.get("rate_microcredits_per_hour") or 0)))
+    rows = []
+    for offer in found[:LARGER_MAX]:
+        memory = f"{int(offer['memory_mib']) / 1024:.0f} GiB of GPU memory"
+        rows.append((f"{command} on {offer.get('model')}", _priced(memory, offer, zone)))
+    return [Commands(f"GPUs with more memory; `{command} off` comes before:", tuple(rows))] if rows else []
+
+
+def _priced(what: str, offer: Mapping[str, Any], zone: str) -> str:
     price = in_credits(int(offer.get("rate_microcredits_per_hour") or 0))
     simulated = ", simulated" if offer.get("simulated") else ""
     when = "free now" if offer.get("free_now") else f"from {_when(offer, zone)}"
-    ram = ram_mib(offer)
-    room = f"{amount(ram)} of RAM" if ram else "no limit of RAM but the machine's"
-    return f"{room}, {price} credits an hour{simulated}, {when}"
+    return f"{what}, {price} credits an hour{simulated}, {when}"
 
 
 def ram_mib(offer: Mapping[str, Any]) -> int:

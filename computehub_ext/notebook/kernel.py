@@ -200,8 +200,11 @@ class SwitchableKernelManager(ServerKernelManager):
         if self.switch is not None:
             await self.switch.stop(reason or "The kernel was restarted.")
         self.traffic.kernel_gone()
-        if died and await self.kernels.after_death(self, reason or "The kernel ended by itself."):
-            return None
+        try:
+            if died and await self.kernels.after_death(self, reason or "The kernel ended by itself."):
+                return None
+        finally:
+            self.traffic.tell_restart()
         if not died:
             await self.drop_way_back()
         try:

@@ -222,11 +222,13 @@ class ComputeHubKernelManager(AsyncMappingKernelManager):
             from computehub_ext.notebook.code import Line
 
             line = Line(kernel.context, way_back.connection_info, kernel.session)
-            kernel.commit(await kernel.stage(way_back, line), keep_old=False)
+            staged = await kernel.stage(way_back, line)
             kernel.traffic.say(
                 f"{reason} The lease is closed{cost}. The notebook is back on the CPU as it was before the move."
                 + way_on(lease)
             )
+            kernel.traffic.tell_restart()
+            kernel.commit(staged, keep_old=False)
             kernel.start_restarter()
             kernel.traffic.open()
             return True

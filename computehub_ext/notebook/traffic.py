@@ -135,6 +135,11 @@ class Traffic:
         self.on_busy(False)
         self._wake()
 
+    def tell_restart(self) -> None:
+        """Let browsers hear that the kernel which died is restarted, which makes them forget what they waited for."""
+        for connection in list(self.connections):
+            connection.tell_restart()
+
     # -- the gate during a switch --------------------------------------------------------------------------------------
 
     def hold_cells(self) -> None:

@@ -29,6 +29,7 @@ class GatedConnection(ZMQChannelsWebsocketConnection):
     """
 
     _old: list[dict[str, ZMQStream]]
+    _restart_untold = False
 
     @property
     def traffic(self) -> Any:
@@ -87,6 +88,20 @@ class GatedConnection(ZMQChannelsWebsocketConnection):
             self.traffic.connections.discard(self)
             self.forget_old()
         super().disconnect()
+
+    def on_kernel_restarted(self) -> None:
+        """A kernel that died is about to be restarted. A browser that hears of it forgets the cell that ran, and with it
+        where to show why a leased kernel died: it is told after that."""
+        if self.traffic is not None and self.kernel_manager.lease_id is not None:
+            self._restart_untold = True
+        else:
+            super().on_kernel_restarted()
+
+    def tell_restart(self) -> None:
+        """Tell the browser now, if it was not."""
+        if self._restart_untold:
+            self._restart_untold = False
+            super().on_kernel_restarted()
 
     # -- from the browser ----------------------------------------------------------------------------------------------
 

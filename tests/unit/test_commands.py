@@ -93,7 +93,7 @@ def test_status_says_why_the_last_gpu_was_given_back(api: FakeApi, desk: Recordi
 
 
 def test_status_names_the_limit_of_memory_and_a_place_with_more(api: FakeApi, desk: RecordingDesk) -> None:
-    said = "The kernel needed more than the 4 GiB of main memory (RAM) that it may use there, and was ended."
+    said = "The kernel was ended: it needed more than its 4 GiB of main memory (RAM)."
     roomier = {**offer("V100", 2.5), "kernel_limits": {"memory_mib": 16384, "cpus": 4}}
     ended = lease(state="closed", end_reason="out_of_memory", end_message=said, roomier=roomier)
     kernel = {"kernel_id": KERNEL_ID, "place": "cpu", "notebook_path": "a.ipynb", "lease": None, "switch": None}

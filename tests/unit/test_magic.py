@@ -18,7 +18,7 @@ from traitlets.config import Config
 
 from computehub_ext.kernel import hints, magic
 from computehub_ext.kernel.completion import Lookup
-from tests.unit.fake_api import KERNEL_ID, TOKEN, FakeApi, Refusal, serving, switch
+from tests.unit.fake_api import KERNEL_ID, TOKEN, FakeApi, Refusal, lease, offer, serving, switch
 
 pytestmark = pytest.mark.allow_network
 
@@ -308,6 +308,29 @@ def test_a_cell_that_died_of_gpu_memory_gets_advice(shell: InteractiveShell) -> 
     assert "%gpu offers" in text_of(captured)
     _, captured = cell(shell, "1 / 0")
     assert "memory" not in text_of(captured)
+
+
+def test_gpus_with_more_memory_are_offered_to_a_cell_that_died_of_it(
+    api: FakeApi, shell: InteractiveShell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.lease = lease()
+    api.offers = [
+        offer("T4", 1, memory=16),
+        offer("A100", 4, memory=80),
+        offer("H100", 6, free=0, memory=80),
+        offer("V100", 2, memory=16),
+        offer("B200", 9, memory=180),
+    ]
+    _, captured = cell(shell, "raise RuntimeError('CUDA out of memory. Tried to allocate 2 GiB')")
+    said = text_of(captured)
+    assert "`%gpu off` comes before" in said
+    assert said.index("%gpu on A100") < said.index("%gpu on B200")
+    assert "80 GiB of GPU memory, 4.00 credits an hour, simulated, free now" in said
+    assert "V100" not in said
+    assert "H100" not in said
+    monkeypatch.delenv("COMPUTEHUB_URL")
+    _, captured = cell(shell, "raise RuntimeError('CUDA out of memory. Tried to allocate 2 GiB')")
+    assert "%gpu offers" in text_of(captured), "without a server it says where to look"
 
 
 def test_the_largest_arrays_are_named() -> None:

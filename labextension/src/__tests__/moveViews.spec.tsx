@@ -115,8 +115,8 @@ describe("the preview", () => {
       />,
     );
     expect(screen.getByRole("alert").textContent).toContain(message);
-    expect(screen.getByRole("button", { name: /^A100, 64 GiB RAM, 8 cores, .* free from / })).toBeTruthy();
-    await userEvent.click(screen.getByRole("button", { name: "Take V100, 16 GiB RAM, 1.00 credits an hour" }));
+    expect(screen.getByRole("button", { name: /^A100 \(64 GiB RAM, .*\), free from / })).toBeTruthy();
+    await userEvent.click(screen.getByRole("button", { name: "Take V100 now (16 GiB RAM, 1.00 credits an hour)" }));
     expect(changes).toContainEqual({ model: "V100", acceptsLoss: false });
   });
 

@@ -95,8 +95,7 @@ describe("OfferList", () => {
     render(<OfferList offers={[limited, offers[1]!]} filter={filter} onFilter={nothing} onBook={nothing} />);
     const row = within(screen.getByRole("listitem", { name: "A100" }));
     expect(row.getByText("80 GiB GPU memory")).toBeTruthy();
-    expect(row.getByText("6 GiB RAM")).toBeTruthy();
-    expect(row.getByText("1.5 cores")).toBeTruthy();
+    expect(row.getByText("6 GiB RAM, 1.5 cores")).toBeTruthy();
     expect(within(screen.getByRole("listitem", { name: "T4" })).queryByText(/RAM|core/)).toBeNull();
   });
 

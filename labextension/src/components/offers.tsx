@@ -113,9 +113,9 @@ function OfferItem({ offer, onBook, onMove }: Pick<OfferListProps, "onBook" | "o
         </span>
         <span className={`ch-State ${isFree ? "ch-mod-good" : "ch-mod-wait"}`}>{freeWords(offer)}</span>
       </div>
+      <div>{formats.rate(offer.rate_microcredits_per_hour)}</div>
       <p className="ch-Item-line">
-        <span>{formats.rate(offer.rate_microcredits_per_hour)}</span>
-        {[gpuMemoryWords(words, offer), ...roomWords(words, offer)].map(
+        {[gpuMemoryWords(words, offer), roomWords(words, offer).join(", ")].map(
           (said) => said && <span key={said}>{said}</span>,
         )}
       </p>

@@ -5,7 +5,7 @@ import { Button, SimulatedBadge } from "./parts";
 import type { Words } from "./words";
 import { useWords } from "./words";
 
-/** `16 GiB RAM` and `4 cores`: what a kernel may use beside the GPU, as far as somebody limits it. */
+/** `16 GiB RAM` and `4 cores`: what a kernel may use beside the GPU, memory first, as far as somebody limits it. */
 export function roomWords({ trans, formats }: Words, { kernel_limits: limits }: Offer): string[] {
   const words: string[] = [];
   if (limits.memory_mib) {
@@ -32,15 +32,17 @@ export function Cramped(props: {
   const { trans, formats } = words;
   const found = props.answer.preview?.problems?.filter(({ kind }) => kind === "memory") ?? [];
   const label = (offer: Offer) => {
-    const said = [offer.model, ...roomWords(words, offer), formats.rate(offer.rate_microcredits_per_hour)].join(", ");
+    const said = [...roomWords(words, offer).slice(0, 1), formats.rate(offer.rate_microcredits_per_hour)].join(", ");
     return offer.free_now > 0
-      ? trans.__("Take %1", said)
-      : trans.__("%1, free from %2", said, formats.dateTime(offer.earliest_at ?? ""));
+      ? trans.__("Take %1 now (%2)", offer.model, said)
+      : trans.__("%1 (%2), free from %3", offer.model, said, formats.dateTime(offer.earliest_at ?? ""));
   };
   return found.length ? (
     <div className="ch-Note ch-mod-warning ch-MoveRefusal" role="alert">
       {found.map(({ message }) => (
-        <p key={message}>{message}</p>
+        <p key={message}>
+          <strong>{trans.__("It may not fit.")}</strong> {message}
+        </p>
       ))}
       <ul className="ch-MoveWays">
         {found.flatMap(({ fits }) =>

@@ -118,8 +118,11 @@ export class Formats {
     return sentence.replace(/\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?Z/g, (moment) => this.dateTime(moment));
   }
 
-  /** A device's memory as its makers count it: `80 GiB`. */
+  /** Memory as its makers count it: `80 GiB`, and `512 MiB` where there is less than one. */
   memory(mebibytes: number): string {
+    if (mebibytes > 0 && mebibytes < 1024) {
+      return this.trans.__("%1 MiB", this.number(mebibytes));
+    }
     return this.trans.__("%1 GiB", this.number(mebibytes / 1024, 1));
   }
 

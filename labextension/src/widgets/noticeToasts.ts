@@ -119,20 +119,21 @@ export class NoticeToasts implements IDisposable {
         const { lease } = notice;
         const cost = formats.credits(lease.cost_microcredits);
         const [where, what] = [nameOf(words, lease), devicesOf(words, lease)];
-        const said = trans.__("%1 left %2 (%3 in all). %4", where, what, cost, lease.end_message ?? "");
+        const why = lease.end_message ?? "";
         const show = this.answer(notice, trans.__("Show the panel"), () => this.showPanel());
         const { roomier } = lease;
         if (!roomier) {
-          return { message: said, type: "info", actions: [show] };
+          const message = trans.__("%1 left %2 (%3 in all). %4", where, what, cost, why);
+          return { message, type: "info", actions: [show] };
         }
-        const more = [...roomWords(words, roomier), formats.rate(roomier.rate_microcredits_per_hour)].join(", ");
+        // JupyterLab cuts a longer message off, so what there is instead is the button's.
+        const label = trans.__("Move to %1…", roomier.model);
+        const move = this.answer(notice, label, () => this.moveOn(lease, roomier), "accent");
+        const caption = [...roomWords(words, roomier), formats.rate(roomier.rate_microcredits_per_hour)].join(", ");
         return {
-          message: trans.__("%1 There is more room on %2 (%3).", said, roomier.model, more),
+          message: trans.__("%1 left %2. %3", where, what, why),
           type: "warning",
-          actions: [
-            this.answer(notice, trans.__("Move to %1…", roomier.model), () => this.moveOn(lease, roomier), "accent"),
-            show,
-          ],
+          actions: [{ ...move, caption }, show],
         };
       }
       case "failed": {
