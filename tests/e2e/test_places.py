@@ -132,6 +132,12 @@ def test_a_terminal_is_opened_from_the_card_and_ends_with_the_gpu(
         shell.type("echo $((6*7)) [$(id -u)] [$PWD]")
         shell.until(f"42 [{uid}] [{lab.work}]")
         panel.both_looks("panel-terminal")
+        shell.type("echo begun$((1)); sleep 98769")
+        shell.until("begun1")
+        tab.page.get_by_role("tab", name="T4 at far").locator(".jp-icon-hover, .lm-TabBar-tabCloseIcon").first.click()
+        eventually("what ran in the tab that was closed has ended", lambda: not running("sleep", "98769"))
+        panel.execute("computehub:open-terminal")
+        shell = LeaseTerminal(tab)
         tab.page.get_by_role("tab", name="shell.ipynb").click()
         tab.run_cell(3)
         shell.until("this terminal ended with it.")
@@ -139,6 +145,17 @@ def test_a_terminal_is_opened_from_the_card_and_ends_with_the_gpu(
         panel.execute("computehub:open-terminal")
         expect(tab.page.get_by_text("No GPU runs for you.").last).to_be_visible()
         alice.leave()
+
+
+def running(*argv: str) -> bool:
+    wanted = "\0".join((*argv, "")).encode()
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if Path(f"/proc/{name}/cmdline").read_bytes() == wanted:
+                return True
+        except OSError:
+            continue
+    return False
 
 
 class LeaseTerminal:

@@ -55,6 +55,10 @@ export const terminal: JupyterFrontEndPlugin<void> = {
           const widget = await newTerminal(connection, title, caption, translator);
           void open.add(widget);
           shell.add(widget, "main", { type: "Terminal" });
+          if (!widget.isAttached) {
+            // Notebook 7 has one document in its main area, and room below it.
+            shell.add(widget, "down", { type: "Terminal" });
+          }
           shell.activateById(widget.id);
         } catch (reason) {
           connection.dispose();

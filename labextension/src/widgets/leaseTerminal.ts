@@ -50,6 +50,8 @@ export async function newTerminal(
   const { Terminal: Widget } = await import("@jupyterlab/terminal");
   const content = new Widget(connection, { theme: "inherit", closeOnExit: false, shutdownOnClose: false }, translator);
   const widget = new MainAreaWidget({ content });
+  // The widget leaves its session open when it is closed: Jupyter's own may be opened again.
+  widget.disposed.connect(() => connection.dispose());
   widget.id = `computehub-terminal-${connection.name}`;
   const name = () => {
     // The shell and the widget itself call it otherwise, which would not say where it is.
