@@ -11,6 +11,7 @@ from computehub_ext.backends.docker import DockerBackend
 from computehub_ext.backends.model import Backend
 from computehub_ext.testing.backend_contract import BackendContract, KernelContract, MakeBackend
 from computehub_ext.testing.docker_engine import Engine, shared_engine
+from computehub_ext.testing.terminal_contract import TerminalContract
 from tests.support.containers import REMOTE_HOSTS, nothing_left_of, remote_settings_for, state_folder
 
 pytestmark = [pytest.mark.needs("docker"), pytest.mark.allow_hosts(REMOTE_HOSTS)]
@@ -22,7 +23,7 @@ def engine() -> Iterator[Engine]:
         yield engine
 
 
-class TestDockerBackendElsewhere(BackendContract, KernelContract):
+class TestDockerBackendElsewhere(BackendContract, KernelContract, TerminalContract):
     @pytest.fixture
     def make_backend(self, engine: Engine, tmp_path: Path) -> Iterator[MakeBackend]:
         made: list[DockerBackend] = []

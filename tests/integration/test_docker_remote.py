@@ -8,6 +8,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -216,6 +217,11 @@ def test_an_unknown_host_a_changed_one_and_a_wrong_key_are_told(
     with pytest.raises(Unreachable, match="nobody listens"):
         nowhere.start(place.ask())
     nowhere.close()
+    (ssh.folder / "authorized_keys").write_text((ssh.folder / "key.pub").read_text())
+    no_engine = place.lost(**{**over_ssh(engine, ssh), "engine_url": ssh.url("/nowhere/docker.sock")})
+    with pytest.raises(Unreachable, match="socket does not open"):
+        no_engine.start(place.ask())
+    no_engine.close()
 
 
 @pytest.mark.needs("sshd")
@@ -455,6 +461,24 @@ def test_an_engine_that_goes_away_and_comes_back(place: RemotePlace, engine: Eng
     backend.stop(request.placement_id, 0)  # which had been asked for, and is not forgotten
     assert backend.look(request.placement_id).reason is Ending.STOPPED
     assert containers_of(backend) == []
+
+
+def test_a_clock_that_goes_wrong_there_changes_nothing(place: RemotePlace, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = place.backend()
+    assert backend.engine.ahead_seconds() == 0, "the engine's machine is this one, which is not told from one on time"
+    monkeypatch.setattr(backend.engine, "_ahead", (time.monotonic(), 3600.0))
+    request = place.ask()
+    told = "print(float(open('/run/computehub/paid_until').read()))"
+    with KernelTalk(backend.start(request).connection_info) as kernel:
+        assert float(kernel.run(told)) == request.paid_until.timestamp() + 3600
+        later = request.paid_until + timedelta(minutes=5)
+        backend.renew(request.placement_id, later)
+        assert float(kernel.run(told)) == later.timestamp() + 3600
+        kernel.run("import os, threading; threading.Timer(0.3, os._exit, (3,)).start()")
+    wait_for(lambda: backend.look(request.placement_id).state is LookState.ENDED, 10, "it did not end")
+    ended_at = backend.look(request.placement_id).ended_at
+    assert ended_at is not None
+    assert abs((datetime.now(UTC) - ended_at).total_seconds() - 3600) < 60, "as that clock has it, less its hour"
 
 
 def test_what_nobody_renews_ends_by_itself(place: RemotePlace, engine: Engine) -> None:

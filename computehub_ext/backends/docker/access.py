@@ -37,6 +37,7 @@ class Access(ABC):
     """One way. Methods may be called from several threads."""
 
     url: str
+    is_elsewhere = True
 
     @abstractmethod
     def make_client(self, seconds_max: int) -> APIClient:
@@ -64,6 +65,8 @@ def access_of(settings: DockerSettings, folder: Path) -> Access:
 
 class Local(Access):
     """A socket of this machine."""
+
+    is_elsewhere = False
 
     def __init__(self, url: str = "") -> None:
         self.url = url or _DEFAULT_URL
@@ -111,6 +114,9 @@ class OverSsh(Access):
 
     def make_client(self, seconds_max: int) -> APIClient:
         return _client(f"unix://{self._tunnel.path}", seconds_max)
+
+    def why(self, problem: Exception) -> str:
+        return self._tunnel.complaint()
 
     def close(self) -> None:
         self._tunnel.close()

@@ -17,7 +17,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from computehub_ext.core.errors import BackendError, NoCapacity, NotFound, Refused, SkipPlace
+from computehub_ext.core.errors import BackendError, NoCapacity, NotFound, Refused, SkipPlace, Unreachable
 
 from ..model import (
     ENDINGS,
@@ -35,8 +35,9 @@ from ..model import (
 )
 from . import endings, recipe, terminals
 from .adoption import Takeover
+from .complaints import Gone, NameTaken
 from .containers import Containers
-from .engine import Container, Image, NameTaken
+from .engine import Container, Image
 from .folders import Folder
 from .records import Record, Records
 from .settings import DockerSettings
@@ -340,8 +341,10 @@ class DockerBackend(Backend):
         """Let the kernel end by itself: its supervisor says when it has. What doesn't is removed by the caller."""
         try:
             folder.ask_to_end(grace_seconds)
-        except OSError:
-            return  # a full disk
+        except Unreachable:
+            raise
+        except (OSError, BackendError, Gone):
+            return  # a full disk, or it has ended
         deadline = time.monotonic() + grace_seconds + _LATE_SECONDS
         look_again_at = time.monotonic() + _INSPECT_SECONDS
         while folder.end() is None and time.monotonic() < deadline:
@@ -369,11 +372,13 @@ class DockerBackend(Backend):
             if self.settings.user != "account":
                 recipe.user_of(self.settings, "")
             self.engine.ping()
+            self.containers.way.check()
             self.containers.image()
             self.containers.network.look_after()
             free = min(shutil.disk_usage(path).free for path in (self._state_dir, *self.folders.disks))
         except (BackendError, OSError) as problem:
-            return Health(False, problem.message if isinstance(problem, BackendError) else str(problem))
+            message = problem.message if isinstance(problem, BackendError) else str(problem)
+            return Health(False, message, soon=isinstance(problem, NoCapacity))  # the image is being pulled
         if free < _DISK_BYTES_MIN:
             return Health(False, "The disk that holds the folders for kernels is full.")
         return Health(True)
@@ -383,7 +388,7 @@ class DockerBackend(Backend):
         self.containers.close()
 
     def prepare(self, count: int) -> None:
-        self._warm.prepare(count)
+        self._warm.prepare(0 if self.settings.is_remote else count)
 
     @property
     def warm_count(self) -> int:

@@ -3,52 +3,29 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
-import tarfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from computehub_ext.core.errors import BackendError, NoCapacity, NotYetEnded, Refused, SkipPlace, Unreachable
+from computehub_ext.core.errors import BackendError, NotYetEnded, Refused, SkipPlace, Unreachable
 
 from .access import Access
+from .archives import PART_BYTES, first_file
+from .complaints import Gone, NameTaken, NotThere, as_ours
 
 if TYPE_CHECKING:
     from docker import APIClient
 
 _REMOVAL_SECONDS_MAX = 10.0
-_ARCHIVE_BYTES_MAX = 8 * 2**20
+_CLOCK_SECONDS = 300.0
+_CLOCKS_DIFFER_SECONDS = 1.0
 _GO_FOLDER, _GO_LINK = 1 << 31, 1 << 27
 """How the engine's language marks folders and links in a file's mode."""
-_NO_ROOM = ("no space left", "cannot allocate memory", "resource temporarily unavailable", "not enough memory")
-_NO_PYTHON = "The image does not have the Python that this place's settings name."
-_REFUSED = (
-    ("could not select device driver", "The engine can't give GPUs to containers: it lacks the NVIDIA toolkit."),
-    ("unknown runtime", "The engine does not have the runtime that this place's settings name."),
-    ("executable file not found", _NO_PYTHON),
-    ("unable to start container process: exec:", _NO_PYTHON),
-    ("bind source path does not exist", "A folder that this place mounts is not on the engine's machine."),
-    ("invalid mount config", "A folder that this place mounts can't be mounted."),
-    ("cannot assign requested address", "The engine's machine lacks the address that publish_address or _host names."),
-    ("range of cpus", "This place's settings give a kernel more cores than the engine's machine has."),
-)
-
-
-class NameTaken(Exception):
-    """Another container has this name: somebody was first."""
-
-
-class Gone(Exception):
-    """There is no such container."""
-
-
-class NotThere(Exception):
-    """There is no such file in it, or no such container."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +73,7 @@ class Engine:
         self._seconds_max = seconds_max
         self._lock = threading.Lock()
         self._client: APIClient | None = None
+        self._ahead = (0.0, 0.0)
 
     @property
     def _api(self) -> APIClient:
@@ -175,7 +153,7 @@ class Engine:
             image_id=found["Image"],
             exit_code=state["ExitCode"],
             is_oom_killed=bool(state.get("OOMKilled")),
-            finished_at=_moment(state.get("FinishedAt", "")),
+            finished_at=self._moment(state.get("FinishedAt", "")),
             memory_bytes=found["HostConfig"].get("Memory") or 0,
             ports=_published(found["NetworkSettings"].get("Ports") or {}),
         )
@@ -241,24 +219,12 @@ class Engine:
     def fetch(self, container_id: str, path: str, bytes_max: int, *, from_end: bool = False) -> bytes | None:
         """Return what a plain file in a container holds, its beginning or its end; None for anything else.
 
-        Somebody whom this process must not trust may have put it there: no more than is asked for is kept, and of an
-        endless one no more than ``_ARCHIVE_BYTES_MAX`` is read.
+        Somebody whom this process must not trust may have put it there.
         """
         try:
             with self._translated(), closing(self._archive("get", container_id, path)) as response:
-                source = _Bounded(response.iter_content(65536))
-                with tarfile.open(fileobj=source, mode="r|") as archive:
-                    entry = archive.next()
-                    file = archive.extractfile(entry) if entry is not None and entry.isreg() else None
-                    if file is None:
-                        return None
-                    if not from_end:
-                        return file.read(bytes_max)
-                    kept = b""
-                    while not source.is_spent and (part := file.read(65536)):
-                        kept = (kept + part)[-bytes_max:]
-                    return kept
-        except (Gone, NotThere, tarfile.TarError):
+                return first_file(response.iter_content(PART_BYTES), bytes_max, from_end=from_end)
+        except (Gone, NotThere):
             return None
 
     def has_folder(self, container_id: str, path: str) -> bool:
@@ -379,6 +345,28 @@ class Engine:
         except (Gone, Refused):
             pass
 
+    def _moment(self, text: str) -> datetime | None:
+        if not text or text.startswith("0001-"):
+            return None
+        return datetime.fromisoformat(text).astimezone(UTC) - timedelta(seconds=self.ahead_seconds())
+
+    def ahead_seconds(self) -> float:
+        """Return how much the clock of the engine's machine is ahead of this one's, where it is another.
+
+        A second or less is not told from the time that it takes to ask.
+        """
+        if not self._access.is_elsewhere:
+            return 0.0
+        measured_at, ahead = self._ahead
+        if time.monotonic() - measured_at > _CLOCK_SECONDS or not measured_at:
+            began = time.time()
+            with self._translated():
+                there = datetime.fromisoformat(self._api.info()["SystemTime"]).timestamp()
+            ahead = there - (began + time.time()) / 2
+            ahead = ahead if abs(ahead) > _CLOCKS_DIFFER_SECONDS else 0.0
+            self._ahead = (time.monotonic(), ahead)
+        return ahead
+
     @contextmanager
     def _translated(self) -> Iterator[None]:
         import docker.errors
@@ -388,7 +376,7 @@ class Engine:
         try:
             yield
         except docker.errors.APIError as problem:
-            raise _as_ours(problem) from problem
+            raise as_ours(problem) from problem
         except (
             requests.exceptions.RequestException,
             urllib3.exceptions.HTTPError,
@@ -400,48 +388,6 @@ class Engine:
             raise Unreachable(f"The Docker engine at {self.url} {sentence}", engine=self.url) from problem
 
 
-class _Bounded(io.BufferedIOBase):
-    """What arrives in parts, as a file that ends early where there is too much of it."""
-
-    def __init__(self, parts: Iterator[bytes]) -> None:
-        self._parts, self._rest, self._left = parts, b"", _ARCHIVE_BYTES_MAX
-
-    @property
-    def is_spent(self) -> bool:
-        return self._left <= 0
-
-    def read(self, count: int | None = -1) -> bytes:
-        assert count is not None and count >= 0, "who reads says how much"
-        while len(self._rest) < count and not self.is_spent and (part := next(self._parts, b"")):
-            self._rest += part
-            self._left -= len(part)
-        taken, self._rest = self._rest[:count], self._rest[count:]
-        return taken
-
-
-def _as_ours(problem: Any) -> Exception:
-    said = str(problem.explanation or problem)
-    lower = said.lower()
-    if problem.status_code == 404 and "no such container" in lower:
-        return Gone(said)
-    if problem.status_code == 409:
-        return NameTaken(said)
-    if any(part in lower for part in _NO_ROOM):
-        return NoCapacity(f"The engine has no room for another kernel: {said}")
-    for part, sentence in _REFUSED:
-        if part in lower:
-            return Refused(f"{sentence} It said: {said}")
-    if problem.status_code in (400, 404):
-        return Refused(f"The engine refused: {said}")
-    return SkipPlace(f"The engine failed: {said}")
-
-
 def _published(ports: Mapping[str, Any]) -> dict[int, int]:
     found = ((name.partition("/")[0], bindings) for name, bindings in ports.items())
     return {int(inside): int(bindings[0]["HostPort"]) for inside, bindings in found if bindings}
-
-
-def _moment(text: str) -> datetime | None:
-    if not text or text.startswith("0001-"):
-        return None
-    return datetime.fromisoformat(text).astimezone(UTC)

@@ -136,6 +136,8 @@ class _EngineStream:
         with self._in_use:
             if not self._is_over:
                 self._is_over = True
-                for each in (self._held, self._socket, self._woken, self._waker):
+                # A socket under TLS stays open as long as the answer that it came with.
+                answer = getattr(self._held, "_response", None) or self._held
+                for each in (answer, self._held, self._socket, self._woken, self._waker):
                     with contextlib.suppress(OSError):
                         each.close()

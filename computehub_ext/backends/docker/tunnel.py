@@ -35,6 +35,7 @@ _OPTIONS = (
     *("ControlMaster=no", "ControlPath=none", "ForkAfterAuthentication=no", "SessionType=default"),
     *("ForwardAgent=no", "ForwardX11=no", "PermitLocalCommand=no", "RequestTTY=no", "RemoteCommand=none"),
     *("ServerAliveInterval=5", "ServerAliveCountMax=3", "StreamLocalBindMask=0177"),
+    "LogLevel=INFO",
 )
 _SAID = (
     ("host key verification failed", "its host key is not known here: `ssh` to it once by hand, or see known_hosts"),
@@ -75,6 +76,10 @@ class Tunnel:
         """Where the socket is: a name that is short however deep the folder lies, since a socket's has 107 bytes."""
         return f"/proc/self/fd/{self._descriptor}/{self._name}"
 
+    @property
+    def _log(self) -> Path:
+        return self._folder / f"{self._name}.log"
+
     def keep_open(self) -> None:
         """Open it if it is not. Raises ``Unreachable``."""
         with self._lock:
@@ -87,6 +92,16 @@ class Tunnel:
                 self._open()
             except OSError as problem:
                 self._fail(f"ssh can't be started ({problem.strerror})", problem)
+
+    def complaint(self) -> str:
+        """Return what ssh last said of a connection that it could not make on the other side."""
+        try:
+            said = self._log.read_text(errors="replace")[-_SAID_MAX:]
+            os.truncate(self._log, 0)  # each is told once, and the file stays small
+        except OSError:
+            return ""
+        failed = [line for line in said.splitlines() if "open failed" in line]
+        return f"its socket does not open there ({failed[-1].strip(' .')})" if failed else ""
 
     def close(self) -> None:
         with self._lock:
@@ -107,7 +122,7 @@ class Tunnel:
             options[:0] = ["-F", self._config]
         options += ["-l", user] if user else []
         options += ["-p", str(port)] if port else []
-        with open(self._folder / f"{self._name}.log", "w+b") as said:
+        with open(self._log, "a+b") as said:
             self._process = subprocess.Popen(
                 ["ssh", *options, "-L", f"./{self._name}:{remote}", "--", host, _WAIT],
                 stdin=subprocess.PIPE,

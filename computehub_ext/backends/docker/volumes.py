@@ -11,10 +11,8 @@ often, and that somebody is making its container.
 
 from __future__ import annotations
 
-import io
 import json
 import shutil
-import tarfile
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -22,7 +20,9 @@ from typing import Any
 
 from computehub_ext.core.errors import Refused
 
-from .engine import Engine, Gone
+from .archives import Archive
+from .complaints import Gone
+from .engine import Engine
 from .folders import CONTROL, JSON_BYTES_MAX, LOG_TAIL_BYTES, PROGRAMS, Folder, Folders, as_object, checked, program
 from .folders import seconds as in_seconds
 from .shared import read_text, write_text
@@ -83,10 +83,10 @@ class VolumeFolder(Folder):
 
     def arrive(self, container: str) -> None:
         assert self._own is not None
-        archive = _Archive()
+        archive = Archive()
         for name in PROGRAMS:
             archive.add(name, program(name), _ROOT, 0o644)
-        archive.add("paid_until", (read_text(self.control / "paid_until", 64) or "").encode(), _ROOT, 0o644)
+        archive.add("paid_until", self._there(self.paid_until()).encode(), _ROOT, 0o644)
         archive.add(_OWN, None, *self._own)
         for name, (contents, owner) in self._given.items():
             archive.add(f"{_OWN}/{name}", contents, owner, 0o600)
@@ -97,7 +97,10 @@ class VolumeFolder(Folder):
         # Here first: were it the other way round, a crash in between would have us end what is paid for.
         write_text(self.control / "paid_until", in_seconds(paid_until))
         if self._container:
-            self._put("paid_until", in_seconds(paid_until))
+            try:
+                self._put("paid_until", self._there(paid_until.timestamp()))
+            except Gone as problem:
+                raise Refused("This placement has ended: its container is gone.") from problem
 
     def paid_until(self) -> float:
         try:
@@ -114,12 +117,13 @@ class VolumeFolder(Folder):
             self._engine.signal(self._container, "SIGINT")
 
     def _put(self, name: str, text: str) -> None:
-        archive = _Archive()
+        archive = Archive()
         archive.add(name, text.encode(), _ROOT, 0o644)
-        try:
-            self._engine.put(self._container, CONTROL, archive.made())
-        except Gone as problem:
-            raise Refused("This placement has ended: its container is gone.") from problem
+        self._engine.put(self._container, CONTROL, archive.made())
+
+    def _there(self, moment: float) -> str:
+        """Return a moment as the engine's machine has it."""
+        return repr(moment + self._engine.ahead_seconds())
 
     def remove(self) -> None:
         self._folders.listening.pop(self.key, None)
@@ -152,26 +156,3 @@ class Volumes(Folders):
         for name, value in self.labels.items():
             for volume in self.engine.lost_volumes(f"{name}={value}"):
                 self.engine.remove_volume(volume)
-
-
-class _Archive:
-    """A tar archive in the making."""
-
-    def __init__(self) -> None:
-        self._bytes = io.BytesIO()
-        self._file = tarfile.TarFile(fileobj=self._bytes, mode="w")
-
-    def add(self, name: str, contents: bytes | None, owner: tuple[int, int], mode: int) -> None:
-        """Add a file, or a folder where there are no contents."""
-        entry = tarfile.TarInfo(name)
-        entry.uid, entry.gid = owner
-        entry.mode = mode
-        if contents is None:
-            entry.type = tarfile.DIRTYPE
-        else:
-            entry.size = len(contents)
-        self._file.addfile(entry, io.BytesIO(contents or b""))
-
-    def made(self) -> bytes:
-        self._file.close()
-        return self._bytes.getvalue()

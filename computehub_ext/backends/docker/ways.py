@@ -51,6 +51,9 @@ class Way(ABC):
     def publish(self, config: dict[str, Any]) -> None:  # noqa: B027 - sockets need nothing
         """Add to a container's description what it takes."""
 
+    def check(self) -> None:  # noqa: B027
+        """Raise ``Refused`` where no kernel would be reached."""
+
     @abstractmethod
     def reached(self, container: Container, folder: Folder, label: str) -> dict[str, Any]:
         """Return the words of ``Placed`` that say how the kernel is reached, ``connection_info`` without the key."""
@@ -106,6 +109,9 @@ class Ports(Way):
             "host": host,
             "details": {STATE_PORT: state},
         }
+
+    def check(self) -> None:
+        self._address()
 
     def _keys(self, label: str) -> dict[str, str]:
         import zmq
