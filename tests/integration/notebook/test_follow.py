@@ -305,6 +305,10 @@ async def test_it_says_so_when_the_notebook_is_there_already(rest: Rest, leased:
     assert (await rest.switch("gpu", leased)).status_code == 409
 
 
+def states(browser: Browser) -> list[str]:
+    return [m["content"]["execution_state"] for m in browser.messages if m["msg_type"] == "status"]
+
+
 async def test_a_leased_kernel_that_dies_comes_back_empty_on_the_cpu_and_says_why(
     plane: FakePlane, rest: Rest, browser: Browser, leased: str
 ) -> None:
@@ -315,6 +319,11 @@ async def test_a_leased_kernel_that_dies_comes_back_empty_on_the_cpu_and_says_wh
     os.kill(plane.pid_of(lease["id"]), signal.SIGKILL)
     await browser.until(lambda: "no memory left" in cell.text)
     assert "without variables" in cell.text
+    await browser.until(lambda: "restarting" in states(browser))
+    said = next(i for i, m in enumerate(browser.messages) if "no memory left" in str(m["content"].get("text")))
+    forgets = next(i for i, m in enumerate(browser.messages) if m["content"].get("execution_state") == "restarting")
+    assert said < forgets, "JupyterLab shows nothing in a cell once it heard that its kernel restarts"
+    assert states(browser).count("restarting") == 1
     assert (lease["state"], lease["end_reason"]) == ("closed", "kernel_died")
     assert (await browser.ran(f"print('x' in globals()); {WHERE}")).text == "False\ncpu\n"
     assert (await rest.kernel(leased))["place"] == "cpu"
