@@ -200,8 +200,11 @@ class KernelLimits:
 
 @dataclass(frozen=True)
 class Health:
+    """``soon`` says that another answer is likely within seconds, as while an image arrives: it is asked for then."""
+
     ok: bool
     message: str = ""
+    soon: bool = False
 
 
 class Backend(ABC):

@@ -16,6 +16,8 @@ log = logging.getLogger(__name__)
 DOWN = timedelta(seconds=10)
 """How long a place that did not answer is left alone: waiting for it again and again would keep the others waiting."""
 HEALTH_EVERY = timedelta(seconds=30)
+SOON = timedelta(seconds=3)
+"""How often a place is asked that says that its answer changes (``Health.soon``)."""
 TRACEBACK_EVERY = timedelta(minutes=10)
 """A backend that breaks does so at every beat; its traceback is written this often."""
 
@@ -35,6 +37,7 @@ class Places:
         self._down_until: dict[str, datetime] = {}
         self._health: dict[str, Health] = {}
         self._healthy_at: datetime | None = None
+        self._soon_at: datetime | None = None
         self._broken_at: dict[str, datetime] = {}
         self._told_at: dict[str, datetime] = {}
 
@@ -85,10 +88,16 @@ class Places:
         return found
 
     def check_health(self, now: datetime) -> None:
-        if self._healthy_at is not None and now - self._healthy_at < HEALTH_EVERY:
-            return
-        self._healthy_at = now
+        is_time = self._healthy_at is None or now - self._healthy_at >= HEALTH_EVERY
+        is_soon = self._soon_at is None or now - self._soon_at >= SOON
+        if is_time:
+            self._healthy_at = now
+        if is_time or is_soon:
+            self._soon_at = now
         for name in self.backends:
+            known = self._health.get(name)
+            if not is_time and not (is_soon and known is not None and known.soon):
+                continue
             try:
                 self._health[name] = self.watch(name, lambda backend: backend.health())
             except BackendError as error:

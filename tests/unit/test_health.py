@@ -1,0 +1,41 @@
+"""How often places are asked how they are: those whose answer is about to change, more often."""
+
+from __future__ import annotations
+
+from computehub_ext.backends.model import Health
+from computehub_ext.core.clock import ManualClock
+from computehub_ext.leases.asking import HEALTH_EVERY, SOON, Places
+from computehub_ext.testing.fake_backend import FakeBackend, FakePlace
+
+
+class Asked(FakeBackend):
+    def __init__(self, clock: ManualClock, health: Health) -> None:
+        super().__init__(clock, FakePlace())
+        self.answer, self.count = health, 0
+
+    def health(self) -> Health:
+        self.count += 1
+        return self.answer
+
+
+def test_a_place_that_changes_is_asked_again_soon_and_the_others_are_not(clock: ManualClock) -> None:
+    pulling, ill = Asked(clock, Health(False, "45 %", soon=True)), Asked(clock, Health(False, "no engine"))
+    places = Places({"pulling": pulling, "ill": ill}, clock)
+    for _ in range(2):
+        places.check_health(clock.now())
+    assert (pulling.count, ill.count) == (1, 1)
+    pulling.answer = Health(False, "46 %", soon=True)
+    clock.advance(seconds=SOON.total_seconds())
+    places.check_health(clock.now())
+    assert (pulling.count, ill.count) == (2, 1)
+    assert places.unwell() == {"pulling": "46 %", "ill": "no engine"}
+    pulling.answer = Health(True)
+    clock.advance(seconds=SOON.total_seconds())
+    places.check_health(clock.now())
+    assert places.unwell() == {"ill": "no engine"}
+    clock.advance(seconds=SOON.total_seconds())
+    places.check_health(clock.now())
+    assert (pulling.count, ill.count) == (3, 1)
+    clock.advance(seconds=(HEALTH_EVERY - 3 * SOON).total_seconds())
+    places.check_health(clock.now())
+    assert (pulling.count, ill.count) == (4, 2)
