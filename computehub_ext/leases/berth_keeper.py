@@ -7,6 +7,7 @@ next beat goes on with, or something under our label that no row wants, which th
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
@@ -51,6 +52,7 @@ class BerthKeeper:
         self, database: Database, backends: Mapping[str, Backend], clock: Clock, settings: Settings, ask: Ask
     ) -> None:
         self._database, self._clock, self._settings, self._ask = database, clock, settings, ask
+        self._turn = threading.Lock()
         self._asked: set[str] = set()
         """Those that this control plane asked for: whether an earlier one was cut off in that, only the place knows."""
         self._berths = {
@@ -70,7 +72,11 @@ class BerthKeeper:
         return kept_from(booking, store.open_berth_of(unit, booking.id))
 
     def tick(self, now: datetime) -> None:
-        """See how the berths are, and do what is due."""
+        """See how the berths are, and do what is due. One at a time: a cancelled booking's turn meets the ticker's."""
+        with self._turn:
+            self._tick(now)
+
+    def _tick(self, now: datetime) -> None:
         open_berths = self._database.read(store.open_berths)
         self._asked &= {berth.id for berth in open_berths}
         if not self._berths and not open_berths:

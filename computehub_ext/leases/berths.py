@@ -123,8 +123,9 @@ def plan(
     keep = []
     for booking_id, berth in standing.items():
         until = keep_until(wanted[booking_id], berth.ready_at, settings, now)
-        # Moved seldom, for each move is written down; an earlier moment counts at once.
-        if until < berth.kept_until or until - berth.kept_until > settings.no_show_grace / 4:
+        # While it is not there the moment goes on with the clock: each move is written down, so it moves seldom.
+        slack = timedelta(0) if berth.ready_at else settings.no_show_grace / 4
+        if until < berth.kept_until or until - berth.kept_until > slack:
             keep.append((berth, until))
     return Plan(tuple(give_back), tuple(ask), tuple(keep))
 

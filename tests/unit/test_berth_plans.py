@@ -121,6 +121,8 @@ def test_it_is_kept_for_as_long_as_somebody_may_come() -> None:
     there = berth(one, ready_at=NOON + minutes(20), kept_until=NOON + minutes(36))
     assert at(30, [one], [there]).keep == ()
     assert at(30, [booking(length=20)], [there]).keep == ()
+    moved = booking(start=3, length=50)
+    assert at(2, [moved], [berth(one, ready_at=NOON)]).keep == ((berth(one, ready_at=NOON), NOON + minutes(19)),)
     again = booking(changed_at=NOON + minutes(12))  # a start came to nothing: the time to come begins anew
     assert at(13, [again], [berth(one, ready_at=NOON)]).keep == ((berth(one, ready_at=NOON), NOON + minutes(28)),)
 
