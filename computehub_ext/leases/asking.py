@@ -48,7 +48,9 @@ class Places:
         if name not in self.backends:
             raise Unreachable(f"No place {name} is configured any more; what runs there can't be reached.", place=name)
         if now < self._down_until.get(name, now):
-            raise Unreachable(f"The place {name} did not answer a moment ago.", place=name)
+            known = self._health.get(name)
+            said = f"The place {name} did not answer a moment ago."
+            raise Unreachable(said if known is None or known.ok else known.message, place=name)
         try:
             return act(self.backends[name])
         except Unreachable as error:
