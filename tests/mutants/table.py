@@ -377,8 +377,7 @@ MUTANTS: tuple[Mutant, ...] = (
         file="computehub_ext/leases/terminals.py",
         old="    if not is_offered:\n",
         new="    if False:\n",
-        test="tests/integration/api/test_terminals.py::"
-        "test_where_it_is_not_allowed_it_is_neither_offered_nor_opened",
+        test="tests/integration/api/test_terminals.py::test_where_it_is_not_allowed_it_is_neither_offered_nor_opened",
     ),
     Mutant(
         name="who guesses a terminal's id types into it",
@@ -687,6 +686,41 @@ MUTANTS: tuple[Mutant, ...] = (
         old="os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)",
         new="os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)",
         test="tests/integration/test_docker_inside.py::test_links_in_the_kernels_folder_lead_nowhere",
+    ),
+    Mutant(
+        name="an engine elsewhere is believed whoever signed its certificate",
+        file="computehub_ext/backends/docker/access.py",
+        old="TLSConfig((certificate, key), ca, verify=True)",
+        new="TLSConfig((certificate, key), ca, verify=False)",
+        test="tests/integration/test_docker_remote.py::test_whoever_shows_a_wrong_certificate_is_told_which_setting_it_is",
+    ),
+    Mutant(
+        name="an engine elsewhere is believed if the environment trusts who signed its certificate",
+        file="computehub_ext/backends/docker/access.py",
+        old="            self.trust_env = False\n",
+        new="",
+        test="tests/integration/test_docker_remote.py::test_what_the_environment_says_of_trust_and_proxies_is_not_asked",
+    ),
+    Mutant(
+        name="a host that is not known is spoken to over SSH where a file says so",
+        file="computehub_ext/backends/docker/tunnel.py",
+        old='("BatchMode=yes", "StrictHostKeyChecking=yes", ',
+        new='("BatchMode=yes", ',
+        test="tests/integration/test_docker_remote.py::test_an_unknown_host_a_changed_one_and_a_wrong_key_are_told",
+    ),
+    Mutant(
+        name="the ports of a kernel elsewhere take whoever knocks",
+        file="computehub_ext/backends/docker/ways.py",
+        old="**dict.fromkeys(PORTS, 0), **self._keys(label)}",
+        new="**dict.fromkeys(PORTS, 0)}",
+        test="tests/integration/test_docker_remote.py::test_published_ports_take_nobody_without_the_kernels_key",
+    ),
+    Mutant(
+        name="a kernel elsewhere writes until when it is paid",
+        file="computehub_ext/backends/docker/volumes.py",
+        old="_ROOT = (0, 0)",
+        new="_ROOT = (12345, 12345)",
+        test="tests/integration/test_docker_remote.py::test_no_secret_is_where_others_look",
     ),
     Mutant(
         name="a container keeps the engine's usual capabilities",
