@@ -90,8 +90,8 @@ class GatedConnection(ZMQChannelsWebsocketConnection):
         super().disconnect()
 
     def on_kernel_restarted(self) -> None:
-        """A kernel that died is about to be restarted. A browser that hears of it forgets the cell that ran, and so where
-        to show why a leased kernel died: it is told after that."""
+        """A kernel that died is about to be restarted. A browser that hears of it forgets the cell that ran, and so
+        where to show why a leased kernel died: it is told after that."""
         if self.traffic is not None and self.kernel_manager.lease_id is not None:
             self._restart_untold = True
         else:
