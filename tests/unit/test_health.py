@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from computehub_ext.backends.model import Health
 from computehub_ext.core.clock import ManualClock
-from computehub_ext.leases.asking import HEALTH_EVERY, SOON, Places
+from computehub_ext.core.errors import Unreachable
+from computehub_ext.leases.asking import DOWN, HEALTH_EVERY, SOON, Places
 from computehub_ext.testing.fake_backend import FakeBackend, FakePlace
 
 
@@ -39,3 +42,16 @@ def test_a_place_that_changes_is_asked_again_soon_and_the_others_are_not(clock: 
     clock.advance(seconds=(HEALTH_EVERY - 3 * SOON).total_seconds())
     places.check_health(clock.now())
     assert (pulling.count, ill.count) == (4, 2)
+
+
+def test_a_place_that_is_not_asked_for_a_while_is_told_with_the_reason(clock: ManualClock) -> None:
+    places = Places({"gone": FakeBackend(clock, FakePlace())}, clock)
+
+    def fail(_: object) -> None:
+        raise Unreachable("The engine at unix:///run/other.sock does not answer.")
+
+    for act in (fail, lambda backend: backend.health()):
+        with pytest.raises(Unreachable, match="run/other"):
+            places.ask("gone", act)
+    clock.advance(seconds=DOWN.total_seconds())
+    assert places.ask("gone", lambda backend: backend.health()).ok
