@@ -40,6 +40,7 @@ class Turns:
         self._writer = writer
         self._committed = committed
         self._asked: list[Request] = []
+        self._gathering = False
         self._handed_over = 0
         self._done: deque[tuple[Request, asyncio.Future[Any]]] = deque()
 
@@ -54,12 +55,14 @@ class Turns:
             return self._wake
 
         self._asked.append(Request(work, tell))
-        if len(self._asked) == 1 and not self._handed_over:
-            self._begin()
+        self._begin()
         return future
 
     def _begin(self) -> None:
-        self._wait_for_quiet(0, 0, self.loop.time() + TURN_SECONDS)
+        """Begin a turn if there is something to do and no turn under way."""
+        if self._asked and not self._gathering and not self._handed_over:
+            self._gathering = True
+            self._wait_for_quiet(0, 0, self.loop.time() + TURN_SECONDS)
 
     def _wait_for_quiet(self, seen: int, quiet: int, until: float) -> None:
         asked = len(self._asked)
@@ -71,7 +74,7 @@ class Turns:
 
     def _submit(self) -> None:
         asked, self._asked = self._asked, []
-        self._handed_over = len(asked)
+        self._gathering, self._handed_over = False, len(asked)
         try:
             self._writer.submit_soon(asked)
         except Unavailable as error:
@@ -101,5 +104,4 @@ class Turns:
                 future.set_result(request.result)
             else:
                 future.set_exception(error)
-        if self._asked and not self._handed_over:
-            self._begin()
+        self._begin()

@@ -184,6 +184,19 @@ class TestSoon:
         assert said.count("SAVEPOINT request") == 20
         assert said.count("COMMIT") == 2
 
+    def test_a_turn_that_takes_many_commits_ends_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Each commit wakes the loop, which may by then have heard of the next one as well."""
+        monkeypatch.setattr("computehub_ext.core.writer.GROUP_MAX", 1)
+
+        async def client(database: Database) -> int:
+            return sum([await database.write_soon(lambda unit: 1) for _ in range(20)])
+
+        async def clients(database: Database) -> list[int]:
+            return await asyncio.wait_for(asyncio.gather(*(client(database) for _ in range(20))), 60)
+
+        with Database(f"sqlite:///{tmp_path / 'computehub.sqlite'}") as database:
+            assert asyncio.run(clients(database)) == [20] * 20
+
     def test_what_fails_after_a_commit_is_told_to_its_own_alone(self) -> None:
         def failing(unit: Unit) -> None:
             unit.after_commit(lambda: [].pop())
