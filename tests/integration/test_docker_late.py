@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from computehub_ext.backends.docker import DockerBackend, Mount, adoption, mounting
-from computehub_ext.backends.docker.shared import SharedFolder
+from computehub_ext.backends.docker.shared import SharedFolder, SharedFolders
 from computehub_ext.backends.model import Placed, StartRequest
 from computehub_ext.core.errors import BackendError, Refused
 from computehub_ext.testing.docker_engine import Engine, docker_engine
@@ -65,6 +65,10 @@ class Homes:
     def ask(self, name: str, cwd: str = "", **changes: Any) -> StartRequest:
         return self.place.ask(cwd or f"/home/{name}", username=name, **changes)
 
+    def windows(self) -> set[Path]:
+        folders = [backend.folders for backend in self.place.backends]
+        return {each.of("all").window.path.parent for each in folders if isinstance(each, SharedFolders)}
+
     def mounted(self) -> list[str]:
         """Whatever of the homes is mounted anywhere on this machine."""
         with open("/proc/self/mountinfo") as file:
@@ -77,12 +81,15 @@ def homes(engine: Engine, tmp_path: Path) -> Iterator[Homes]:
     folder.mkdir()
     with state_folder() as state_dir:
         homes = Homes(Place(engine, state_dir, tmp_path), folder)
-        yield homes
-        if homes.place.backends:
-            last = homes.place.backends[-1]
-            window = last.folders.of("all", "").window.path.parent  # type: ignore[attr-defined]
+        try:
+            yield homes
             nothing_left_of(homes.place.backends)
-            assert not window.exists()
+        finally:
+            left = [point for each in homes.windows() for point in mounting.mounted_below(each)]
+            for point in reversed(left):  # a test that fails leaves no mount on the machine
+                subprocess.run(["umount", "--lazy", point], check=False)
+        assert left == []
+        assert not any(each.exists() for each in homes.windows())
         assert homes.mounted() == []
         for name in ("alice", "bob"):
             assert (folder / name / "whose").read_text() == name
