@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any
 
 import zmq
@@ -14,7 +13,7 @@ from zmq.eventloop.zmqstream import ZMQStream
 
 from computehub_ext.core.actor import Actor
 from computehub_ext.core.errors import BackendError, ComputeHubError
-from computehub_ext.notebook import wire
+from computehub_ext.notebook import staging, wire
 from computehub_ext.notebook.code import Line
 from computehub_ext.notebook.places import CpuPlace, LeasedPlace, Place
 from computehub_ext.notebook.provisioner import SwitchProvisioner
@@ -28,29 +27,6 @@ HEARD_ATTEMPTS_MAX = 40
 SETTLED_SECONDS = 8.0
 """A kernel that does not end by itself is given 5 seconds before it is killed."""
 CONNECTION_CHANNELS = ("shell", "iopub", "stdin", "control", "hb")
-
-
-@dataclass
-class Staged:
-    """Connections to a kernel that is not in place yet, of all who will listen to it."""
-
-    place: Place
-    line: Line
-    activity: tuple[ZMQStream, Subscription] | None = None
-    browsers: dict[Any, tuple[dict[str, ZMQStream], Subscription]] = field(default_factory=dict)
-    buffered: tuple[dict[str, ZMQStream], Subscription] | None = None
-    relay: Subscription | None = None
-
-    def close(self) -> None:
-        """Close the connections; the line is its maker's."""
-        if self.activity is not None:
-            close_all({"iopub": self.activity[0]})
-        if self.buffered is not None:
-            close_all(self.buffered[0])
-        if self.relay is not None:
-            close_all({"iopub": self.relay.stream})
-        for streams, _ in self.browsers.values():
-            close_all(streams)
 
 
 class SwitchableKernelManager(ServerKernelManager):
@@ -162,7 +138,7 @@ class SwitchableKernelManager(ServerKernelManager):
         for connection in list(self.traffic.connections):
             streams, _ = connection.connected(info)
             connection.move(streams, keep_old=False)
-        self.kernels.kernel_moved(self, self._connected_buffer(info))
+        self.kernels.kernel_moved(self, staging.connected_buffer(self, info))
         self._greet(line)
 
     def _open_line(self, line: Line) -> None:
@@ -339,57 +315,9 @@ class SwitchableKernelManager(ServerKernelManager):
         found = (getattr(stream, "subscription", None) for stream in streams)
         return [subscription for subscription in found if subscription is not None]
 
-    def _connected_buffer(self, info: Mapping[str, Any]) -> tuple[dict[str, ZMQStream], Subscription] | None:
-        """Connect the channels of a browser that is away, under its own identity, if one left any."""
-        buffer = self.kernels._kernel_buffers.get(self.kernel_id)
-        if not buffer or not buffer["channels"]:
-            return None
-        streams = {}
-        for channel, stream in buffer["channels"].items():
-            identity = stream.socket.identity if not stream.closed() else None
-            new = streams[channel] = wire.stream(wire.connect(self.context, info, channel, identity), channel)
-            new.channel = channel  # type: ignore[attr-defined]  # as Jupyter's own connection marks its streams
-        return streams, Subscription(streams["iopub"])
-
     # -- moving --------------------------------------------------------------------------------------------------------
 
-    async def stage(self, place: Place, line: Line) -> Staged:
-        """Connect all who listen to this kernel to another one, and wait until that one has heard of them."""
-        staged = Staged(place, line)
-        try:
-            await self.complete(staged)
-        except BaseException:
-            staged.close()
-            raise
-        return staged
-
-    async def complete(self, staged: Staged) -> None:
-        """Stage those who came since."""
-        info = staged.place.connection_info
-        while True:
-            waited: list[Subscription] = []
-            if staged.activity is None:
-                socket = wire.connect(self.context, info, "iopub", drops_nothing=True)
-                stream = wire.stream(socket, "iopub")
-                staged.activity = stream, Subscription(stream)
-                waited.append(staged.activity[1])
-            for connection in list(self.traffic.connections):
-                if connection not in staged.browsers and connection.channels:
-                    staged.browsers[connection] = connection.connected(info)
-                    waited.append(staged.browsers[connection][1])
-            if staged.buffered is None and (buffered := self._connected_buffer(info)) is not None:
-                staged.buffered = buffered
-                waited.append(buffered[1])
-            if staged.relay is None and (relayed := self.relay.stage(info)) is not None:
-                staged.relay = relayed
-                waited.append(relayed)
-            if not waited:
-                return
-            for subscription in waited:
-                subscription.stream.on_recv(_pass_over)
-            await asyncio.gather(*(self.heard(subscription, info) for subscription in waited))
-
-    def commit(self, staged: Staged, *, keep_old: bool) -> Place:
+    def commit(self, staged: staging.Staged, *, keep_old: bool) -> Place:
         """Change over, between two messages; returns the place before, which goes on running."""
         assert staged.activity is not None
         before = self.switchable.swap(staged.place)
@@ -410,7 +338,3 @@ class SwitchableKernelManager(ServerKernelManager):
             self.last_lease_id = None
         self.kernels.kernel_moved(self, staged.buffered, staged.activity[0])
         return before
-
-
-def _pass_over(frames: list[bytes]) -> None:
-    """What a kernel says before it is in place is nobody's."""

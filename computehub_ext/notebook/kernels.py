@@ -24,7 +24,7 @@ from zmq.eventloop.zmqstream import ZMQStream
 from computehub_ext.core.actor import Actor, Via
 from computehub_ext.core.errors import ComputeHubError
 from computehub_ext.core.web import API_PATH
-from computehub_ext.notebook import wire
+from computehub_ext.notebook import staging, wire
 from computehub_ext.notebook.kernel import SwitchableKernelManager
 from computehub_ext.notebook.places import LeasedPlace
 from computehub_ext.notebook.room import way_on
@@ -222,7 +222,7 @@ class ComputeHubKernelManager(AsyncMappingKernelManager):
             from computehub_ext.notebook.code import Line
 
             line = Line(kernel.context, way_back.connection_info, kernel.session)
-            staged = await kernel.stage(way_back, line)
+            staged = await staging.stage(kernel, way_back, line)
             kernel.traffic.say(
                 f"{reason} The lease is closed{cost}. The notebook is back on the CPU as it was before the move."
                 + way_on(lease)

@@ -9,8 +9,9 @@ from typing import TypeVar
 
 from computehub_ext.core.errors import BackendError, Refused
 from computehub_ext.kernel.bundle import PYTHON_MINIMUM
+from computehub_ext.notebook import staging
 from computehub_ext.notebook.code import Line
-from computehub_ext.notebook.kernel import Staged, SwitchableKernelManager
+from computehub_ext.notebook.kernel import SwitchableKernelManager
 from computehub_ext.notebook.places import CpuPlace, LeasedPlace, Place
 from computehub_ext.notebook.state import python_version
 
@@ -26,7 +27,7 @@ class Successor:
 
     place: Place
     line: Line
-    staged: Staged | None = None
+    staged: staging.Staged | None = None
     python: str = ""
 
     @classmethod
@@ -43,16 +44,16 @@ class Successor:
             place = await provisioner.new_cpu_place()
         new = cls(place, Line(kernel.context, place.connection_info, kernel.session))
         greeting = asyncio.ensure_future(new._greet(kernel))
-        staging = asyncio.ensure_future(kernel.stage(place, new.line))
+        staged = asyncio.ensure_future(staging.stage(kernel, place, new.line))
         saving = asyncio.ensure_future(new._save(kernel))
         try:
-            _, new.staged, _ = await asyncio.gather(greeting, staging, saving)
+            _, new.staged, _ = await asyncio.gather(greeting, staged, saving)
         except BaseException:
-            for task in (greeting, staging, saving):
+            for task in (greeting, staged, saving):
                 task.cancel()
-            await asyncio.wait([greeting, staging, saving])
-            if not staging.cancelled() and staging.exception() is None:
-                staging.result().close()
+            await asyncio.wait([greeting, staged, saving])
+            if not staged.cancelled() and staged.exception() is None:
+                staged.result().close()
             new.line.close()
             await place.end()
             raise

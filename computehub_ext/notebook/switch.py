@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 from computehub_ext.core.actor import Actor
 from computehub_ext.core.errors import BackendError, ComputeHubError, Conflict, IllegalMove
 from computehub_ext.core.ids import new_id
-from computehub_ext.notebook import room
+from computehub_ext.notebook import room, staging, way_back
 from computehub_ext.notebook.code import Line
 from computehub_ext.notebook.kernel import SwitchableKernelManager
 from computehub_ext.notebook.moves import (
@@ -39,8 +39,6 @@ log = logging.getLogger(__name__)
 
 WAIT_SECONDS_MAX = 240.0
 """How long a device is kept, and not billed, for a notebook whose running cell does not end."""
-WAY_BACK_SECONDS = 300.0
-"""How long the kernel before the move is kept unless a cell completes on the new one before."""
 NOTES_MAX = 50
 """A kernel writes them, and may hold a thousand tensors that each have something to say."""
 
@@ -318,7 +316,7 @@ class Switch:
         if not self.to_gpu and await new.place.poll() is not None:
             raise BackendError(new.place.died or "The new kernel ended before the notebook could move.")
         assert new.staged is not None
-        await self.kernel.complete(new.staged)
+        await staging.complete(self.kernel, new.staged)
         if self.to_gpu:
             assert self.lease is not None
             self.lease = await self.kernel.plane.lease_running(lease_id=self.lease["id"])
@@ -327,7 +325,7 @@ class Switch:
         assert self._new is not None
         new = await asyncio.shield(self._new)
         assert new.staged is not None
-        await self.kernel.complete(new.staged)  # for a browser that came at the last moment
+        await staging.complete(self.kernel, new.staged)  # for a browser that came at the last moment
         # What the clock moves back, nobody asked for.
         self.kernel.moved_by = self.actor if self.release_reason == "returned" else None
         before = self.kernel.commit(new.staged, keep_old=self.to_gpu)
@@ -345,28 +343,10 @@ class Switch:
         kernels = self.kernel.kernels
         if self.to_gpu:
             self.kernel.way_back = before
-            self.kernel.way_back_keeper = kernels.in_background(self._keep_way_back(before))
+            self.kernel.way_back_keeper = kernels.in_background(way_back.keep(self.kernel, before))
         else:
             kernels.in_background(self.kernel.drop_way_back())
             self.kernel.leaving = kernels.in_background(self._leave(before))
-
-    async def _keep_way_back(self, before: Place) -> None:
-        """Keep the old kernel until a cell has completed on the new one."""
-        kernel = self.kernel
-        completed = asyncio.Event()
-
-        def cell_completed(finished: Any) -> None:
-            if not finished.request.content.get("silent"):
-                completed.set()
-
-        kernel.traffic.on_finished.append(cell_completed)
-        try:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(completed.wait(), WAY_BACK_SECONDS)
-        finally:
-            kernel.traffic.on_finished.remove(cell_completed)
-        if kernel.way_back is before:
-            await kernel.drop_way_back()
 
     async def _leave(self, before: Place) -> None:
         """Give the lease back; what it cost is known then."""
