@@ -350,6 +350,8 @@ class LeaseOperator:
         for placement in started:
             try:
                 look = self._look(placement)
+                if look.state is LookState.UNKNOWN:  # a place that lost its records can't say that anything runs
+                    raise NotFound("the place knows nothing of it")
             except ComputeHubError as error:
                 log.warning("placement %s can't be seen: %s", placement.id, error)
                 seen = False

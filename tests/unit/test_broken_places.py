@@ -94,6 +94,16 @@ def test_a_kernel_that_can_not_be_looked_at_is_neither_paid_ahead_nor_billed(hub
     assert lost["cost_microcredits"] == rated(CREDIT, timedelta(minutes=10))
 
 
+def test_a_kernel_that_its_place_forgot_is_neither_paid_ahead_nor_billed(hub: TwoPlaces) -> None:
+    lease, _ = hub.both()
+    hub.pass_time(minutes=10)
+    hub.place.placements.clear()
+    hub.pass_time(minutes=15)
+    lost = hub.again(lease)
+    assert (lost["state"], lost["end_reason"]) == ("closed", "place_lost")
+    assert lost["cost_microcredits"] == rated(CREDIT, timedelta(minutes=10))
+
+
 def test_one_that_can_not_be_stopped_is_stopped_once_it_can(hub: TwoPlaces) -> None:
     _, odd = hub.both()
     hub.odd.broken = {"stop"}
