@@ -92,7 +92,8 @@ class TerminalCalls(Edge):
         kept, is_new = self._desk.reserve(Key(actor.username, lease_id, name))
         if is_new:
             try:
-                kept.begin(await self._pools.run("backend", lambda: self._operator.open_terminal(request)))
+                # Begun in that thread too: who asks may go away before it is open, and then it is closed there.
+                await self._pools.run("backend", lambda: kept.begin(self._operator.open_terminal(request)))
             except BaseException:
                 self._desk.drop(kept)
                 raise

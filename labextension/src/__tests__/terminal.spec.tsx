@@ -3,6 +3,7 @@ import { ServerConnection } from "@jupyterlab/services";
 
 import { wordsOf } from "../components/words";
 import { connect } from "../widgets/leaseTerminal";
+import { MoveDialogContent } from "../widgets/moveDialog";
 import { LogText } from "../widgets/logText";
 
 const words = wordsOf({ __: (text: string) => text, _n: (one: string) => one } as never, "en");
@@ -63,5 +64,25 @@ describe("LogText", () => {
     render(<LogText words={words} first={log("")} />);
     expect(screen.getByText("The kernel wrote nothing outside its cells.")).toBeTruthy();
     await jest.advanceTimersByTimeAsync(10_000);
+  });
+});
+
+describe("a move whose start failed", () => {
+  it("offers the log of that start", async () => {
+    const onLog = jest.fn();
+    const signal = { connect: () => true, disconnect: () => true };
+    const move = { phase: "failed", wish: { target: "gpu", keep: "all" }, isAskedHere: true, error: null };
+    const value = { target: "gpu", lease_id: "lease_7", error: { message: "It died.", code: "refused", details: {} } };
+    const props = {
+      hub: { clock: { now: () => 0 } },
+      moves: { changed: signal, of: () => ({ ...move, value }) },
+      notebook: { changed: signal, watch: () => ({ dispose: () => undefined }), kernelId: "k", value: null },
+      onClose: jest.fn(),
+      onLog,
+    };
+    render(<MoveDialogContent {...(props as unknown as Parameters<typeof MoveDialogContent>[0])} />);
+    screen.getByRole("button", { name: "Log of the start" }).click();
+    expect(props.onClose).toHaveBeenCalled();
+    expect(onLog).toHaveBeenCalledWith("lease_7");
   });
 });

@@ -6,6 +6,7 @@ import json
 import os
 import resource
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -20,7 +21,9 @@ import websocket
 from computehub_ext.backends.model import Terminal, TerminalRequest
 from computehub_ext.backends.pipes import PipeStream
 from computehub_ext.backends.shells import ARGUMENTS, StreamTerminal
+from computehub_ext.client import remote
 from computehub_ext.core.actor import Actor, Via
+from computehub_ext.core.clock import Clock
 from computehub_ext.core.errors import ComputeHubError, Forbidden, NotFound, Refused
 from computehub_ext.leases import terminals
 from computehub_ext.leases.model import Lease, LeaseState
@@ -35,15 +38,27 @@ class BackendWithShells(FakeBackend):
     """Its kernels are none, and its terminals are shells of this process's own."""
 
     refusal = ""
-    asked: list[TerminalRequest]
+    is_opening = False
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(clock)
+        self.asked: list[TerminalRequest] = []
+        self.opened: list[Terminal] = []
+        self.before_open = threading.Event()
+        self.before_open.set()
 
     def open_terminal(self, request: TerminalRequest) -> Terminal:
         if self.refusal:
             raise Refused(self.refusal)
-        self.asked = [*getattr(self, "asked", []), request]
+        self.asked.append(request)
+        self.is_opening = True
+        assert self.before_open.wait(SECONDS_MAX), "the test lets it go on"
+        self.is_opening = False
         stream = PipeStream([sys.executable, *ARGUMENTS], {"PATH": os.environ["PATH"]})
         config = {"rows": request.rows, "columns": request.columns, "below": os.getpid()}
-        return StreamTerminal(stream, {**config, "environment": {"PATH": os.environ["PATH"], "PS1": "$ "}})
+        environment = {"PATH": os.environ["PATH"], "PS1": "$ "}
+        self.opened.append(StreamTerminal(stream, {**config, "environment": environment}))
+        return self.opened[-1]
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +157,7 @@ def test_who_pays_types_and_sees(hub: Hub, lease: dict[str, Any]) -> None:
 
 
 def test_nobody_else_gets_in(hub: Hub, lease: dict[str, Any]) -> None:
-    asked = len(getattr(hub.backend, "asked", []))
+    asked = len(hub.backend.asked)
     assert refused(try_window(hub, lease["id"], who="bob"))[0] == 404
     assert refused(try_window(hub, lease["id"], who="chk_bob"))[0] == 404
     assert refused(try_window(hub, lease["id"], who="chk_alice_1"))[0] == 403, "a kernel, whose cells anybody wrote"
@@ -151,7 +166,7 @@ def test_nobody_else_gets_in(hub: Hub, lease: dict[str, Any]) -> None:
     assert refused(try_window(hub, lease["id"], who="wrong"))[0] == 403
     assert refused(try_window(hub, "lease_nobody"))[0] == 404
     assert refused(try_window(hub, lease["id"], name="a.b"))[0] == 404
-    assert len(getattr(hub.backend, "asked", [])) == asked
+    assert len(hub.backend.asked) == asked
 
 
 def test_an_administrator_ends_leases_and_looks_into_none(hub: Hub, lease: dict[str, Any]) -> None:
@@ -207,7 +222,7 @@ def test_what_is_no_message_is_passed_over(hub: Hub, lease: dict[str, Any]) -> N
 def test_it_ends_with_its_lease_and_says_so(hub: Hub, lease: dict[str, Any]) -> None:
     with window(hub, lease["id"]) as shell:
         shell.type("echo begun$((1)); sleep 98764")
-        shell.until("begun1")
+        wait_for(lambda: running("98764"), message="it did not begin")
         hub.as_("alice").post(f"leases/{lease['id']}/end")
         assert terminals.LEASE_OVER in shell.until_it_ends()
     assert refused(try_window(hub, lease["id"]))[0] == 409
@@ -231,13 +246,11 @@ def test_closing_the_window_ends_what_runs_in_it(hub: Hub, lease: dict[str, Any]
     with window(hub, lease["id"]) as shell:
         shell.type("echo begun$((1)); sleep 98765")
         shell.until("begun1")
-        assert running("98765")
+        wait_for(lambda: running("98765"), message="it did not begin")
     wait_for(lambda: not running("98765"), message="what it ran went on")
 
 
 def test_who_comes_again_while_the_old_connection_hangs_goes_on_with_the_shell(hub: Hub, lease: dict[str, Any]) -> None:
-    with window(hub, lease["id"]) as new:
-        pass
     with window(hub, lease["id"]) as old:
         old.type("remembered=yes; echo begun$((1))")
         old.until("begun1")
@@ -250,6 +263,17 @@ def test_who_comes_again_while_the_old_connection_hangs_goes_on_with_the_shell(h
             new.until("[still yes]")
 
 
+def test_who_goes_away_while_it_is_opened_leaves_nothing(hub: Hub, lease: dict[str, Any]) -> None:
+    hub.backend.before_open.clear()
+    try:
+        with window(hub, lease["id"]):
+            wait_for(lambda: hub.backend.is_opening, message="it was not asked for")
+        wait_for(lambda: not open_terminals(hub), message="it is still kept")
+    finally:
+        hub.backend.before_open.set()
+    wait_for(lambda: hub.backend.opened and hub.backend.opened[-1].read(0) is None, message="it was opened and left")
+
+
 def test_one_that_nobody_comes_back_to_is_ended(
     hub: Hub, lease: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -260,6 +284,35 @@ def test_one_that_nobody_comes_back_to_is_ended(
     wait_for(lambda: running("98766"), message="it did not begin")
     monkeypatch.setattr(terminals, "UNHEARD_SECONDS_MAX", 0.5)
     wait_for(lambda: not running("98766"), message="what it ran went on")
+
+
+def test_a_second_server_shows_a_terminal_of_the_first_ones_control_plane(
+    hub: Hub, lease: dict[str, Any], tmp_path: Path
+) -> None:
+    alice = Actor("alice", "Alice", Via.TOKEN)
+
+    async def look() -> tuple[str, str | None]:
+        server, elsewhere = remote.serve(hub.plane, tmp_path / "s"), remote.RemotePlane(tmp_path / "s")
+        try:
+            await elsewhere.check_terminal(alice, lease_id=lease["id"])
+            opened = await elsewhere.open_terminal(alice, lease_id=lease["id"], name="one")
+            mine = {"terminal_id": opened["terminal_id"]}
+            await elsewhere.terminal_input(alice, **mine, typed="echo $((6*7)) äöü; exit\r")
+            text, ended = "", None
+            while ended is None:
+                shown = await elsewhere.terminal_output(alice, **mine)
+                text, ended = text + shown["text"], shown["ended"]
+            with pytest.raises(NotFound):
+                await elsewhere.terminal_output(alice, **mine)
+            return text, ended
+        finally:
+            await elsewhere.close(end_leases=False)
+            server.stop()
+            await server.close_all_connections()
+
+    text, ended = hub.server.call(look)
+    assert "42 äöü" in text
+    assert ended == "The shell has ended."
 
 
 def test_there_are_so_many_and_no_more(hub: Hub, lease: dict[str, Any]) -> None:
