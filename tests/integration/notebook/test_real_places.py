@@ -114,6 +114,7 @@ def reached_from(server: JupyterServer, kind: str) -> Iterator[str]:
     if kind != "remote":
         yield server.url
         return
+
     def listen() -> tuple[HTTPServer, int]:
         sockets = bind_sockets(0, REMOTE_HERE)
         ear = HTTPServer(server.app.web_app)
