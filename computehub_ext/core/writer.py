@@ -21,8 +21,9 @@ from computehub_ext.core.errors import Unavailable
 from computehub_ext.core.unit import Unit
 
 GROUP_MAX = 200
-GROUP_SECONDS = 0.010
-"""A group stops taking requests after this long, so that the first of it does not wait for the last."""
+GROUP_SECONDS = 0.025
+"""A group stops taking requests after this long, so that the first of it does not wait for the last. Twenty bookings
+take 6 ms, and three times that on a busy machine: cut in two, they would wait for two commits."""
 
 Work = Callable[[Unit], Any]
 Tell = Callable[["Request"], Callable[[], None] | None]
