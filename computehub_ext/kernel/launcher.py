@@ -64,7 +64,12 @@ class Launcher:
     """One job's life, in one thread: messages, signals and the clock are taken in turn."""
 
     def __init__(self, link: str, server_key: str, placement: str, token: str, wait_until: float = 0.0) -> None:
-        import zmq
+        try:
+            import zmq
+        except ImportError as missing:
+            sys.exit(
+                f"{missing}: the job's Python, {sys.executable}, has no ipykernel. `kernels` of the place names it."
+            )
 
         self.zmq, self.link, self.placement, self.token = zmq, link, placement, token
         self.state = "waiting"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import venv
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -115,6 +116,16 @@ def test_a_start_at_once_does_not_wait_for_a_refusal_that_may_come(make, tmp_pat
     backend.ask_berth(wanted)
     assert time.monotonic() - began < 0.2
     wait_for(lambda: backend.look(wanted.placement_id).state is LookState.READY, 10, "its job did not start")
+
+
+def test_a_python_without_ipykernel_is_named_once(make, tmp_path):
+    venv.create(tmp_path / "bare", with_pip=False, symlinks=True)
+    python = str(tmp_path / "bare" / "bin" / "python")
+    backend = make(kernels={"python3": python})
+    with pytest.raises(Refused) as caught:
+        backend.start(ask(tmp_path))
+    assert caught.value.message.count(f"No module named 'zmq': the job's Python, {python}, has no ipykernel") == 1
+    assert "Traceback" not in caught.value.message
 
 
 def test_an_old_ipykernel_is_refused_with_a_sentence(make, tmp_path):

@@ -257,7 +257,8 @@ class Starts:
     def _failure(self, held: Held) -> BackendError:
         record = held.record
         failure = refusal(held)
-        if record.log and record.kind != "ipykernel" and record.reason in (Ending.START_FAILED, Ending.CRASHED):
+        unsaid = record.log and record.log not in failure.message
+        if unsaid and record.kind != "ipykernel" and record.reason in (Ending.START_FAILED, Ending.CRASHED):
             return Refused(f"{failure.message} {record.log}", **failure.details)
         return failure
 
