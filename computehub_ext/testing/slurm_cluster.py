@@ -292,6 +292,9 @@ def _free_ports(count: int) -> list[int]:
 
 def main() -> None:
     """``python -m computehub_ext.testing.slurm_cluster``: a cluster to try things on, until Ctrl-C."""
+    # A shell starts what it puts in the background with Ctrl-C ignored; `kill` is to leave no daemons behind either.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     with slurm_cluster() as cluster:
         lines = [f"A cluster of {len(NODES)} nodes runs. In another shell, and as a place's slurm_conf:"]
         sys.stdout.write("\n".join([*lines, f"export SLURM_CONF={cluster.conf}", "Ctrl-C ends it.", ""]))
