@@ -12,15 +12,12 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy import BigInteger, Column, Index, Integer, String, Table, Text, bindparam
 
-from computehub_ext.core.prepared import Prepared
+from computehub_ext.core.prepared import Prepared, Transaction
 from computehub_ext.core.tables import UtcDateTime, metadata
-
-if TYPE_CHECKING:
-    from computehub_ext.core.unit import Unit
 
 KEPT_FOR = timedelta(days=1)
 """An older hint is worth nothing, told or not, and is swept away."""
@@ -66,16 +63,16 @@ class Event:
 Listener = Callable[[Event], None]
 
 
-def append(unit: Unit, kind: str, payload: dict[str, Any], now: datetime) -> None:
+def append(unit: Transaction, kind: str, payload: dict[str, Any], now: datetime) -> None:
     _APPEND.run(unit, kind=kind, payload=json.dumps(payload), occurred_at=now)
 
 
-def undelivered(unit: Unit) -> list[Event]:
+def undelivered(unit: Transaction) -> list[Event]:
     rows = _UNDELIVERED.all(unit)
     return [Event(row.id, row.kind, json.loads(row.payload), row.occurred_at) for row in rows]
 
 
-def mark(unit: Unit, events: list[Event], now: datetime) -> None:
+def mark(unit: Transaction, events: list[Event], now: datetime) -> None:
     """Mark ``events`` as told, and sweep away those of any kind that have grown old."""
     if events:
         # By their ids: between the first and the last, another process may have committed one that nobody was told yet.

@@ -13,18 +13,22 @@ from __future__ import annotations
 import sqlite3
 from collections import namedtuple
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from sqlalchemy import BindParameter, Dialect, TextClause, UpdateBase
+from sqlalchemy import BindParameter, Connection, Dialect, TextClause, UpdateBase
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql import CompoundSelect, Select, visitors
 from sqlalchemy.sql.compiler import SQLCompiler
 
-if TYPE_CHECKING:
-    from computehub_ext.core.unit import Unit
-
 Statement = Select[Any] | CompoundSelect[Any] | UpdateBase | TextClause
 _Convert = Callable[[Any], Any]
+
+
+class Transaction(Protocol):
+    """What a statement needs of a ``Unit``: the connection, and SQLite's own beneath it, None elsewhere."""
+
+    connection: Connection
+    driver: sqlite3.Connection | None
 
 
 class Prepared:
@@ -41,13 +45,13 @@ class Prepared:
         self.statement = statement
         self._direct: dict[tuple[str, ...], _Direct] = {}
 
-    def all(self, unit: Unit, **values: Any) -> Sequence[Any]:
+    def all(self, unit: Transaction, **values: Any) -> Sequence[Any]:
         if unit.driver is None:
             return unit.connection.execute(self.statement, values).all()
         direct = self._for(unit, values)
         return [direct.row(found) for found in direct.run(unit.driver, values)]
 
-    def first(self, unit: Unit, **values: Any) -> Any | None:
+    def first(self, unit: Transaction, **values: Any) -> Any | None:
         """The first row, or None."""
         if unit.driver is None:
             return unit.connection.execute(self.statement, values).first()
@@ -55,13 +59,13 @@ class Prepared:
         found = direct.run(unit.driver, values).fetchone()
         return None if found is None else direct.row(found)
 
-    def run(self, unit: Unit, **values: Any) -> int:
+    def run(self, unit: Transaction, **values: Any) -> int:
         """Execute what returns no rows; say how many an update or a delete touched."""
         if unit.driver is None:
             return unit.connection.execute(self.statement, values).rowcount
         return self._for(unit, values).run(unit.driver, values).rowcount
 
-    def run_many(self, unit: Unit, many: Sequence[dict[str, Any]]) -> None:
+    def run_many(self, unit: Transaction, many: Sequence[dict[str, Any]]) -> None:
         """Execute it once for each of ``many``, which all name the same parameters."""
         if not many:
             return
@@ -71,7 +75,7 @@ class Prepared:
         for values in many:
             self._for(unit, values).run(unit.driver, values)
 
-    def _for(self, unit: Unit, values: dict[str, Any]) -> _Direct:
+    def _for(self, unit: Transaction, values: dict[str, Any]) -> _Direct:
         names = tuple(values)  # an insert has the columns that it is given
         direct = self._direct.get(names)
         if direct is None:
