@@ -98,7 +98,7 @@ class FakeBackend(Backend):
                 self._end(found, Ending.START_FAILED, None, self.clock.now())
                 raise NoCapacity("There is no room on this machine now.")
             elif found.placed is None or found.look.state is LookState.ENDED:
-                raise Refused(f"This placement has ended. {found.look.message}")
+                raise Refused(found.look.message)
         self.place.after_start(request)
         assert found.placed is not None
         return found.placed
@@ -181,7 +181,7 @@ class FakeBackend(Backend):
                 self.place.placements[request.placement_id] = found
                 self._let_in()
             elif found.look.state is LookState.ENDED:
-                raise Refused(f"This placement has ended. {found.look.message}")
+                raise Refused(found.look.message)
         return self.place.berth_ends_at or request.ends_at
 
     def await_berth(self, placement_id: str) -> None:
@@ -255,5 +255,5 @@ class FakeBackend(Backend):
         if found is None:
             raise NotFound("There is no such placement here.", placement_id=placement_id)
         if found.look.state not in _HELD:
-            raise Refused(f"This placement has ended. {found.look.message}")
+            raise Refused(found.look.message)
         return found

@@ -129,6 +129,7 @@ def test_a_terminal_is_opened_from_the_card_and_ends_with_the_gpu(
         tab.page.keyboard.press("Enter")
         shell = LeaseTerminal(tab)
         expect(tab.page.get_by_role("tab", name="T4 at far")).to_be_visible()
+        expect(tab.page.locator(".jp-Terminal .xterm-helper-textarea")).to_be_focused()
         shell.type("echo $((6*7)) [$(id -u)] [$PWD]")
         shell.until(f"42 [{uid}] [{lab.work}]")
         panel.both_looks("panel-terminal")

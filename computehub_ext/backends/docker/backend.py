@@ -182,7 +182,7 @@ class DockerBackend(Backend):
     def _refusal(self, look: Look) -> Refused:
         tail = self.log(look.placement_id) if look.reason in (Ending.START_FAILED, Ending.CRASHED) else ""
         return Refused(
-            f"This placement has ended. {look.message} {tail[-2000:]}".strip(),
+            f"{look.message or 'Its kernel has ended.'} {tail[-2000:]}".strip(),
             reason=look.reason and look.reason.value,
             exit_code=look.exit_code,
         )

@@ -100,7 +100,7 @@ class VolumeFolder(Folder):
             try:
                 self._put("paid_until", self._there(paid_until.timestamp()))
             except Gone as problem:
-                raise Refused("This placement has ended: its container is gone.") from problem
+                raise Refused("The kernel has ended: its container is gone.") from problem
 
     def paid_until(self) -> float:
         try:

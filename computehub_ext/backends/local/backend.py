@@ -194,7 +194,7 @@ class LocalBackend(Backend):
         look = self._look_at(directory)
         tail = directory.log_tail() if look.reason in (Ending.START_FAILED, Ending.CRASHED) else ""
         return Refused(
-            f"This placement has ended. {look.message} {tail}".strip(),
+            f"{look.message or 'Its kernel has ended.'} {tail}".strip(),
             reason=look.reason and look.reason.value,
             exit_code=look.exit_code,
         )

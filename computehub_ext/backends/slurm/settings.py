@@ -40,8 +40,9 @@ class SlurmSettings:
     partition, account, qos, constraint, reservation:
         Passed to ``sbatch`` as they are; empty leaves them to the cluster.
     gres:
-        What a model is called in Slurm, ``{"A100": "gpu:a100:{count}"}``. A model that is not named gets
-        ``default_gres``; empty asks for no device, as for a pool of CPUs.
+        What a model is called in Slurm, ``{"A100": "gpu:a100:{count}"}``.
+    default_gres:
+        The same for a model that ``gres`` does not name; empty asks for no device, as for a pool of CPUs.
     cpus, memory_mib:
         Of one job; 0 leaves them to the cluster's own default. ``OMP_NUM_THREADS`` says the same to the kernel.
     time_limit_minutes:

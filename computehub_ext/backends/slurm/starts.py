@@ -272,6 +272,7 @@ class Starts:
                 return self._failure(held)
             is_waiting = job is None or job.is_waiting
             waits = f"{self._waited()} {self._waits(jobs, held)}" if is_waiting else ""
+            said = self._slurm.output(record.user, record.placement_id)  # before Slurm adds that it was cancelled
             self._stop(record.placement_id, 0)
         except BackendError as problem:
             return Unreachable(f"The kernel did not start, and its job can't be taken back now: {problem}")
@@ -281,7 +282,7 @@ class Starts:
             return NoCapacity(waits, reason=job.reason if job is not None else "unknown")
         if held.peer is None:
             told = f"The job ran on {job.node if job else 'a node'} and did not reach ComputeHub at {self._address()}."
-            return SkipPlace(f"{told} {self._slurm.output(record.user, record.placement_id)}".strip())
+            return SkipPlace(f"{told} {said}".strip())
         return SkipPlace(f"The kernel did not listen within {self._settings.listen_seconds_max:.0f} seconds.")
 
     def _waits(self, jobs: dict[str, Any], held: Held) -> str:
@@ -311,7 +312,7 @@ def refusal(held: Held) -> Refused:
     details: dict[str, Any] = {"reason": record.reason, "exit_code": record.exit_code}
     if record.kind:
         details["kind"] = record.kind
-    return Refused(f"This placement has ended. {record.message}", **details)
+    return Refused(record.message or "Its kernel has ended.", **details)
 
 
 def _new_secrets(request: StartRequest) -> dict[str, str]:

@@ -60,6 +60,12 @@ export const terminal: JupyterFrontEndPlugin<void> = {
             shell.add(widget, "down", { type: "Terminal" });
           }
           shell.activateById(widget.id);
+          // Before it is drawn it can't take the keyboard.
+          void widget.content.ready.then(() => {
+            if (shell.currentWidget === widget) {
+              widget.activate();
+            }
+          });
         } catch (reason) {
           connection.dispose();
           throw reason;
