@@ -8,7 +8,8 @@ from typing import TypeVar
 
 from computehub_ext.api import views
 from computehub_ext.api.views import Json
-from computehub_ext.backends.model import Backend, Terminals
+from computehub_ext.backends.capabilities import Terminals
+from computehub_ext.backends.model import Backend
 from computehub_ext.bookings.calendar import Calendar
 from computehub_ext.core import idempotency
 from computehub_ext.core.actor import Actor, Via

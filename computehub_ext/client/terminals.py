@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from computehub_ext.api.views import Json
-from computehub_ext.backends.model import TerminalRequest
+from computehub_ext.backends.capabilities import TerminalRequest
 from computehub_ext.client.edge import Edge
 from computehub_ext.core.actor import Actor, Via
 from computehub_ext.core.database import Unit

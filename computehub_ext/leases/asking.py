@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from computehub_ext.backends.model import Backend, Health, KernelLimits, Limits
+from computehub_ext.backends.capabilities import Limits
+from computehub_ext.backends.model import Backend, Health, KernelLimits
 from computehub_ext.core.clock import Clock
 from computehub_ext.core.errors import BackendError, ComputeHubError, Unreachable
 

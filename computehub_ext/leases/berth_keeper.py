@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
 
-from computehub_ext.backends.model import Backend, BerthRequest, Berths, Logs, LookState
+from computehub_ext.backends.capabilities import BerthRequest, Berths, Logs
+from computehub_ext.backends.model import Backend, LookState
 from computehub_ext.bookings import service as bookings
 from computehub_ext.bookings.model import Booking
 from computehub_ext.core.clock import Clock

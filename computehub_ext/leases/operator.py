@@ -12,20 +12,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from computehub_ext.backends.model import (
-    ENDINGS,
-    Backend,
-    Ending,
-    KernelLimits,
-    Logs,
-    Look,
-    LookState,
-    Placed,
-    StartRequest,
-    Terminal,
-    TerminalRequest,
-    Terminals,
-)
+from computehub_ext.backends.capabilities import Logs, Terminal, TerminalRequest, Terminals
+from computehub_ext.backends.model import ENDINGS, Backend, Ending, KernelLimits, Look, LookState, Placed, StartRequest
 from computehub_ext.bookings import service as bookings
 from computehub_ext.bookings.calendar import Calendar
 from computehub_ext.bookings.model import Booking

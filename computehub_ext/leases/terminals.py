@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from computehub_ext.backends.model import Terminal
+from computehub_ext.backends.capabilities import Terminal
 from computehub_ext.core.errors import Conflict, Forbidden, NotFound
 from computehub_ext.leases.model import Lease, LeaseState
 

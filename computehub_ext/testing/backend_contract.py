@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 
-from computehub_ext.backends.model import Backend, Ending, Limits, Logs, LookState, Placed, StartRequest
+from computehub_ext.backends.capabilities import Limits, Logs
+from computehub_ext.backends.model import Backend, Ending, LookState, Placed, StartRequest
 from computehub_ext.core.errors import ComputeHubError, Invalid, NotFound, Refused
 from computehub_ext.core.ids import new_id
 

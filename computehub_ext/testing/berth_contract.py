@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from computehub_ext.backends.model import Backend, BerthRequest, Berths, Ending, LookState, StartRequest
+from computehub_ext.backends.capabilities import BerthRequest, Berths
+from computehub_ext.backends.model import Backend, Ending, LookState, StartRequest
 from computehub_ext.core.errors import NotFound, Refused
 
 from .backend_contract import Ask, MakeBackend, _Requests

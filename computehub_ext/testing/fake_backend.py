@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
+from computehub_ext.backends.capabilities import BerthRequest
 from computehub_ext.backends.model import (
     ENDINGS,
     Backend,
-    BerthRequest,
     Ending,
     Health,
     KernelLimits,

@@ -10,7 +10,8 @@ from dataclasses import replace
 
 import pytest
 
-from computehub_ext.backends.model import Backend, StartRequest, Terminal, TerminalRequest, Terminals
+from computehub_ext.backends.capabilities import Terminal, TerminalRequest, Terminals
+from computehub_ext.backends.model import Backend, StartRequest
 from computehub_ext.core.errors import Conflict, NotFound, Refused
 
 from .backend_contract import Ask, _Requests

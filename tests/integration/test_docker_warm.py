@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from computehub_ext.backends.capabilities import WarmPool
 from computehub_ext.backends.docker import Mount
-from computehub_ext.backends.model import WarmPool
 from computehub_ext.testing.docker_engine import Engine, docker_engine
 from computehub_ext.testing.kernels import KernelTalk, wait_for
 from tests.support.containers import Place, containers_of, nothing_left_of, state_folder

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from computehub_ext.backends.model import BerthRequest, Ending, LookState
+from computehub_ext.backends.capabilities import BerthRequest
+from computehub_ext.backends.model import Ending, LookState
 from computehub_ext.backends.slurm import SlurmBackend, submit
 from computehub_ext.backends.slurm.commands import Job
 from computehub_ext.backends.slurm.words import of, waits

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from computehub_ext.backends.capabilities import WarmPool
 from computehub_ext.backends.local import LocalBackend, WarmSettings
 from computehub_ext.backends.local.directory import PlacementDirectory
 from computehub_ext.backends.local.processes import labelled
 from computehub_ext.backends.local.warm import adopt
-from computehub_ext.backends.model import LookState, WarmPool
+from computehub_ext.backends.model import LookState
 from computehub_ext.testing.kernels import KernelTalk, wait_for
 from tests.support.processes import ask, nothing_left_of, owner_of, private_ipython  # noqa: F401 - used by its name
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from computehub_ext.backends.model import BerthRequest, Ending, LookState, StartRequest
+from computehub_ext.backends.capabilities import BerthRequest
+from computehub_ext.backends.model import Ending, LookState, StartRequest
 from computehub_ext.core.clock import ManualClock
 from computehub_ext.core.database import Database
 from computehub_ext.core.errors import Invalid, NoCapacity, Refused

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from computehub_ext.core.errors import BackendError, NoCapacity, NotFound, Refused, SkipPlace, Unreachable
 
+from ..capabilities import Terminal, TerminalRequest
 from ..model import (
     ENDINGS,
     Backend,
@@ -29,8 +30,6 @@ from ..model import (
     LookState,
     Placed,
     StartRequest,
-    Terminal,
-    TerminalRequest,
     check_placement_id,
 )
 from . import endings, recipe, terminals

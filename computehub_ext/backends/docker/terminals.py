@@ -17,7 +17,8 @@ from typing import Any
 
 from computehub_ext.core.errors import Refused
 
-from ..model import StartRequest, Terminal, TerminalRequest
+from ..capabilities import Terminal, TerminalRequest
+from ..model import StartRequest
 from ..shells import ARGUMENTS, READ_BYTES, StreamTerminal
 from . import recipe
 from .containers import Containers

@@ -12,10 +12,10 @@ from typing import Any
 
 from computehub_ext.core.errors import BackendError, NotFound, NotYetEnded, Unreachable
 
+from ..capabilities import BerthRequest, Terminal, TerminalRequest
 from ..model import (
     ENDINGS,
     Backend,
-    BerthRequest,
     Ending,
     Health,
     KernelLimits,
@@ -23,8 +23,6 @@ from ..model import (
     LookState,
     Placed,
     StartRequest,
-    Terminal,
-    TerminalRequest,
     check_placement_id,
 )
 from . import submit, terminals

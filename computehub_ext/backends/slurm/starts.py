@@ -13,8 +13,9 @@ import zmq
 
 from computehub_ext.core.errors import BackendError, NoCapacity, NotFound, Refused, SkipPlace, Unreachable
 
+from ..capabilities import BerthRequest
 from ..environment import SECRET_NAMES, for_placement
-from ..model import BerthRequest, Ending, Placed, StartRequest
+from ..model import Ending, Placed, StartRequest
 from . import words
 from .commands import Slurm
 from .desk import digest

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 from computehub_ext.core.errors import Refused, Unreachable
 
+from ..capabilities import Terminal, TerminalRequest
 from ..environment import LABEL
-from ..model import Terminal, TerminalRequest
 from ..pipes import PipeStream
 from ..shells import ARGUMENTS, StreamTerminal
 from .settings import SlurmSettings

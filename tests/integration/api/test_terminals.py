@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import websocket
 
-from computehub_ext.backends.model import Terminal, TerminalRequest
+from computehub_ext.backends.capabilities import Terminal, TerminalRequest
 from computehub_ext.backends.pipes import PipeStream
 from computehub_ext.backends.shells import ARGUMENTS, StreamTerminal
 from computehub_ext.client import remote
