@@ -190,7 +190,8 @@ class Database:
                 self.url, "BEGIN", QueuePool, read_only=True, pool_size=READERS_MAX, max_overflow=0
             )
         self._writer = GroupWriter(
-            self._write_engine, lambda connection, read_only: Unit(connection, self._clock, read_only=read_only)
+            self._write_engine,
+            lambda connection, read_only, seen: Unit(connection, self._clock, read_only=read_only, seen=seen),
         )
 
     def _write_with_retries(self, work: Callable[[Unit], T]) -> tuple[Unit, T]:

@@ -21,12 +21,18 @@ class Unit:
         Runs statements in this transaction. Services neither commit nor roll back.
     driver:
         SQLite's own connection beneath it, None elsewhere; for ``Prepared`` alone.
+    seen:
+        What a store has read in this transaction and may take for true until its end. Whoever changes the rows in the
+        database takes it out.
     """
 
-    __slots__ = ("_actions", "_clock", "_undo", "connection", "driver", "emitted", "read_only")
+    __slots__ = ("_actions", "_clock", "_undo", "connection", "driver", "emitted", "read_only", "seen")
 
-    def __init__(self, connection: Connection, clock: Clock, *, read_only: bool = False) -> None:
+    def __init__(
+        self, connection: Connection, clock: Clock, *, read_only: bool = False, seen: dict[Any, Any] | None = None
+    ) -> None:
         self.connection = connection
+        self.seen = {} if seen is None else seen
         driver = connection.connection.driver_connection
         self.driver = driver if isinstance(driver, sqlite3.Connection) else None
         self.read_only = read_only

@@ -54,10 +54,10 @@ class GroupWriter:
     engine:
         Its connections must be in AUTOCOMMIT, which leaves transactions to us.
     make_unit:
-        Builds the unit for one request.
+        Builds the unit for one request; what the requests of a transaction have ``seen`` is theirs in common.
     """
 
-    def __init__(self, engine: Engine, make_unit: Callable[[Connection, bool], Unit]) -> None:
+    def __init__(self, engine: Engine, make_unit: Callable[[Connection, bool, dict[Any, Any]], Unit]) -> None:
         self._engine = engine
         self._make_unit = make_unit
         self._queue: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
@@ -132,6 +132,7 @@ class GroupWriter:
         """Serve ``first`` and those behind it with one commit; say whether we are to close, and whether it failed."""
         served: list[Request] = []
         closing = failed = False
+        seen: dict[Any, Any] = {}  # no other process writes between BEGIN IMMEDIATE and COMMIT
         driver = connection.connection.driver_connection
         assert isinstance(driver, sqlite3.Connection)
         try:
@@ -141,7 +142,7 @@ class GroupWriter:
             request: Request | None = first
             while request is not None:
                 served.append(request)
-                self._serve(connection, driver, request)
+                self._serve(connection, driver, request, seen)
                 if len(served) >= GROUP_MAX or time.monotonic() > until:
                     break
                 try:
@@ -158,9 +159,11 @@ class GroupWriter:
             _tell(served)
         return closing, failed
 
-    def _serve(self, connection: Connection, driver: sqlite3.Connection, request: Request) -> None:
+    def _serve(
+        self, connection: Connection, driver: sqlite3.Connection, request: Request, seen: dict[Any, Any]
+    ) -> None:
         driver.execute("SAVEPOINT request")
-        unit = request.unit = self._make_unit(connection, request.read_only)
+        unit = request.unit = self._make_unit(connection, request.read_only, seen)
         try:
             request.result = request.work(unit)
         except BaseException as error:
@@ -171,6 +174,7 @@ class GroupWriter:
                 # SQLite itself rolled everything back (disk full, I/O error), the earlier requests with it.
                 raise Unavailable("The database lost its transaction.") from request.error
             driver.execute("ROLLBACK TO request")
+            seen.clear()  # it may have seen what it wrote itself
         driver.execute("RELEASE request")
 
     def _lost(self, served: list[Request], error: Exception) -> None:

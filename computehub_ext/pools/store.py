@@ -72,22 +72,34 @@ _DEVICES = Prepared(
 
 def add_pool(unit: Unit, pool: Pool, now: datetime) -> None:
     unit.connection.execute(insert(pools).values(**_pool_values(pool), created_at=now))
+    unit.seen.pop(_OFFERED, None)
 
 
 def save_pool(unit: Unit, pool: Pool) -> None:
     """Write the pool as it is now, offered again if it was retired."""
     unit.connection.execute(update(pools).where(pools.c.id == pool.id).values(**_pool_values(pool), retired_at=None))
+    unit.seen.pop(_OFFERED, None)
 
 
 def retire_pool(unit: Unit, pool_id: str, now: datetime) -> None:
     unit.connection.execute(update(pools).where(pools.c.id == pool_id).values(count=0, retired_at=now))
+    unit.seen.pop(_OFFERED, None)
 
 
 def load_pools(unit: Unit, *, with_retired: bool = False) -> list[Pool]:
-    return [_pool(*row) for row in (_POOLS if with_retired else _OFFERED).all(unit)]
+    if with_retired:
+        return [_pool(*row) for row in _POOLS.all(unit)]
+    # Every booking looks at them, more than once; within a transaction nobody but itself could have changed them.
+    offered: dict[str, Pool] | None = unit.seen.get(_OFFERED)
+    if offered is None:
+        offered = unit.seen[_OFFERED] = {pool.id: pool for pool in (_pool(*row) for row in _OFFERED.all(unit))}
+    return list(offered.values())
 
 
 def load_pool(unit: Unit, pool_id: str) -> Pool | None:
+    offered: dict[str, Pool] = unit.seen.get(_OFFERED, {})
+    if pool_id in offered:
+        return offered[pool_id]
     row = _BY_ID.first(unit, pool_id=pool_id)
     return _pool(*row) if row else None
 

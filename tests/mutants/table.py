@@ -21,6 +21,13 @@ class Mutant:
 
 MUTANTS: tuple[Mutant, ...] = (
     Mutant(
+        name="a booking sees pools as a request left them that was taken back",
+        file="computehub_ext/core/writer.py",
+        old="            seen.clear()  # it may have seen what it wrote itself\n",
+        new="",
+        test="tests/unit/test_pools.py::test_requests_of_one_commit_see_the_pools_as_they_are",
+    ),
+    Mutant(
         name="a draw that comes again is charged again",
         file="computehub_ext/ledger/service.py",
         old=("    hold, known, by_origin = _hold_and_key(unit, hold_id, key, digest)\n    if known:\n"),

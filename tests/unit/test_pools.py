@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,8 +14,9 @@ from typing import Any
 import pytest
 
 from computehub_ext.core.credits import MICROCREDITS_PER_CREDIT
-from computehub_ext.core.database import Database
+from computehub_ext.core.database import Database, Unit
 from computehub_ext.core.errors import Invalid, NotFound
+from computehub_ext.core.writer import Request
 from computehub_ext.pools import nvml, readings, service, simulated
 from computehub_ext.pools.model import Device, DeviceSpec, Pool, PoolSpec, of_model
 
@@ -369,6 +371,45 @@ def test_sync_keeps_ids_follows_changes_and_retires(in_unit: Callable[..., Any],
     [back, _] = in_unit(service.sync_pools, specs=[spec("two", "c"), spec("one", "a", "b")], now=NOW)
     assert (back.id, back.count) == (second.id, 1)
     assert database.read(lambda unit: service.devices_of(unit, second.id))[0].healthy
+
+
+def test_requests_of_one_commit_see_the_pools_as_they_are(database: Database, monkeypatch: pytest.MonkeyPatch):
+    """What one of them read serves the next, until a pool is changed or the change is taken back."""
+    monkeypatch.setattr("computehub_ext.core.writer.GROUP_SECONDS", 60)
+    [one] = database.write(lambda unit: service.sync_pools(unit, specs=[spec("one", "a")], now=NOW))
+    all_there = threading.Event()
+    told: list[Request] = []
+
+    def offered(unit: Unit) -> list[tuple[str, int]]:
+        assert service.get_pool(unit, one.id).name == "one"
+        return [(pool.name, pool.rate_microcredits_per_hour) for pool in service.list_pools(unit)]
+
+    def change(unit: Unit, specs: list[PoolSpec]) -> list[tuple[str, int]]:
+        service.sync_pools(unit, specs=specs, now=NOW)
+        return offered(unit)
+
+    def refused(unit: Unit) -> None:
+        assert change(unit, []) == []
+        raise Invalid("its own fault")
+
+    dearer, two = spec("one", "a", rate=7), spec("two", "b", rate=9)
+    work = [lambda unit: all_there.wait(10), offered, refused, offered, lambda unit: change(unit, [dearer]), offered,
+            lambda unit: change(unit, [two]), offered]  # fmt: skip
+    assert database._writer is not None
+    database._writer.submit_soon([Request(each, told.append) for each in work])
+    all_there.set()
+    assert database.write(offered) == [("two", 9)]
+    cheap, dear, other = [("one", 1_000_000)], [("one", 7)], [("two", 9)]
+    assert [request.result for request in told] == [True, cheap, None, cheap, dear, dear, other, other]
+
+
+@pytest.mark.parametrize("database", ["file"], indirect=True)
+def test_the_next_commit_sees_what_another_process_did_to_the_pools(database: Database):
+    database.write(lambda unit: service.sync_pools(unit, specs=[spec("one", "a")], now=NOW))
+    assert [pool.name for pool in database.write(service.list_pools)] == ["one"]
+    with Database(str(database.url)) as other:
+        other.write(lambda unit: service.sync_pools(unit, specs=[], now=NOW))
+    assert database.write(service.list_pools) == []
 
 
 def test_unknown_pool(database: Database):
