@@ -21,7 +21,8 @@ from computehub_ext.core.tables import UtcDateTime, metadata
 
 KEPT_FOR = timedelta(days=1)
 """An older hint is worth nothing, told or not, and is swept away."""
-BATCH_MAX = 200
+BATCH_MAX = 1000
+"""A busy second's events: each batch is marked with a commit of its own."""
 LOOK_SECONDS = 1.0
 """How often the deliverer looks for events that another process (``computehub grant``) committed."""
 PAUSE_SECONDS = 0.05
@@ -47,6 +48,7 @@ _APPEND = Prepared(outbox_table.insert())
 _UNDELIVERED = Prepared(
     outbox_table.select().where(outbox_table.c.delivered_at.is_(None)).order_by(outbox_table.c.id).limit(BATCH_MAX)
 )
+_MARK = Prepared(outbox_table.update().where(outbox_table.c.id.between(bindparam("first"), bindparam("last"))))
 _SWEEP = Prepared(outbox_table.delete().where(outbox_table.c.occurred_at < bindparam("before")))
 
 
@@ -74,11 +76,23 @@ def undelivered(unit: Transaction) -> list[Event]:
 
 def mark(unit: Transaction, events: list[Event], now: datetime) -> None:
     """Mark ``events`` as told, and sweep away those of any kind that have grown old."""
-    if events:
-        # By their ids: between the first and the last, another process may have committed one that nobody was told yet.
-        told = outbox_table.c.id.in_([event.id for event in events])
-        unit.connection.execute(outbox_table.update().where(told).values(delivered_at=now))
+    for first, last in _runs([event.id for event in events]):
+        _MARK.run(unit, first=first, last=last, delivered_at=now)
     _SWEEP.run(unit, before=now - KEPT_FOR)
+
+
+def _runs(ids: list[int]) -> list[tuple[int, int]]:
+    """The first and the last of each stretch of ``ids``, which ascend, without a gap.
+
+    What a gap leaves out may be an event that another process committed meanwhile, and that nobody was told yet.
+    """
+    runs: list[tuple[int, int]] = []
+    for each in ids:
+        if runs and each == runs[-1][1] + 1:
+            runs[-1] = (runs[-1][0], each)
+        else:
+            runs.append((each, each))
+    return runs
 
 
 class Deliverer:

@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Column, Integer, MetaData, String, Table, func, select
 
+from computehub_ext.core import outbox
 from computehub_ext.core.clock import ManualClock
-from computehub_ext.core.database import Database, Unit, UtcDateTime
+from computehub_ext.core.database import Database, Event, Unit, UtcDateTime
 from computehub_ext.core.errors import Invalid, Unavailable
 from tests.support.databases import EVERY_DATABASE, REAL_DATABASES
 
@@ -132,6 +133,25 @@ def test_events_are_told_after_the_commit_in_order_and_once(database: Database, 
     assert database.deliver() == 3
     assert database.deliver() == 0
     assert heard == [("early", "before anybody listened"), ("note", "a"), ("note", "b")]
+
+
+@EVERY_DATABASE
+def test_an_event_committed_after_a_later_one_is_told_too(database: Database, clock: ManualClock) -> None:
+    heard: list[int] = []
+
+    def append(unit: Unit, *numbers: int) -> None:
+        for number in numbers:
+            row = {"id": number, "kind": "note", "payload": "{}", "occurred_at": clock.now()}
+            unit.connection.execute(outbox.outbox_table.insert(), row)
+
+    def listen(event: Event) -> None:
+        heard.append(event.id)
+        if event.id == 9:
+            database.write(lambda unit: append(unit, 8))
+
+    database.listen(listen, in_background=False)
+    database.write(lambda unit: append(unit, 6, 7, 9))
+    assert (database.deliver(), database.deliver(), heard) == (4, 0, [6, 7, 9, 8])
 
 
 @REAL_DATABASES
