@@ -135,10 +135,11 @@ class CapacityIndex:
             return not any(taken.overlaps(span) for taken in others)
 
         with self._lock:
-            if by is not None:
-                self._settled.wait_for(lambda: fits() or nobody_else(), SETTLE_SECONDS_MAX)
             if not fits():
-                return False
+                if by is not None:
+                    self._settled.wait_for(lambda: fits() or nobody_else(), SETTLE_SECONDS_MAX)
+                if by is None or not fits():
+                    return False
             self._change(start, end, count)
             if by is not None:
                 self._unsettled[by] = (span, threading.get_ident())
