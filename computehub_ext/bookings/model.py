@@ -64,11 +64,6 @@ class Booking:
     def is_live(self) -> bool:
         return self.state in LIVE_STATES
 
-    def confirm(self, at: datetime) -> Booking:
-        if self.state is not BookingState.HELD:
-            raise self._illegal(BookingState.CONFIRMED.value)
-        return self._move(BookingState.CONFIRMED, at)
-
     def activate(self, at: datetime) -> Booking:
         """A lease begins to use it: only within its time."""
         if at not in self.span:

@@ -62,6 +62,7 @@ Kept = Callable[[Unit, Booking], datetime | None]
 STEPS_MAX = 10_000
 PATH_LENGTH_MAX = 4096
 HASH_FORMAT = "1"
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
 
 def kept_by_calendar(_: Unit, booking: Booking) -> datetime | None:
@@ -226,7 +227,7 @@ def add_booking(
         model=pool.model,
         count=count,
         span=span,
-        state=BookingState.HELD,
+        state=BookingState.CONFIRMED,
         hold_id=hold.id,
         rate_microcredits_per_hour=rate,
         amount_microcredits=amount,
@@ -234,7 +235,7 @@ def add_booking(
         created_at=now,
         changed_at=now,
         series_id=series_id,
-    ).confirm(now)
+    )
     store.add(unit, booking, key=key, input_hash=input_hash)
     return booking
 
@@ -414,5 +415,4 @@ def _save(unit: Unit, booking: Booking) -> Booking:
 
 
 def _hash(asked: dict[str, object]) -> str:
-    canonical = json.dumps([HASH_FORMAT, asked], sort_keys=True, separators=(",", ":"))
-    return f"{HASH_FORMAT}:{hashlib.sha256(canonical.encode()).hexdigest()}"
+    return f"{HASH_FORMAT}:{hashlib.sha256(_canonical([HASH_FORMAT, asked]).encode()).hexdigest()}"
