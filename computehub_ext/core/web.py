@@ -160,9 +160,9 @@ class ComputeHubHandler(Failures, APIHandler):
     def skip_check_origin(self) -> bool:
         return self._kernel_actor is not None or super().skip_check_origin()
 
-    @property
+    @cached_property
     def actor(self) -> Actor:
-        """Who asks, from the authenticated connection alone."""
+        """Who asks, from the authenticated connection alone; known from ``prepare`` on."""
         if self._kernel_actor is not None:
             return self._kernel_actor
         actor: Actor = self.settings["computehub_identify"](self)
@@ -228,7 +228,7 @@ class ComputeHubHandler(Failures, APIHandler):
         if kind != "application/json":
             raise HTTPError(415, "The body must be sent as Content-Type: application/json.")
         try:
-            parsed = json.loads(raw.decode("utf-8"), parse_float=_number, parse_constant=_refuse_constant)
+            parsed = _decode(raw.decode("utf-8"))
             if b"\\u" in raw:  # half of a surrogate pair is text to JSON, but to no database
                 json.dumps(parsed, ensure_ascii=False).encode("utf-8")
         except (ValueError, RecursionError):
@@ -317,3 +317,6 @@ def _number(text: str) -> float | int:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
+
+
+_decode = json.JSONDecoder(parse_float=_number, parse_constant=_refuse_constant).decode
