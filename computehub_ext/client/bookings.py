@@ -280,7 +280,7 @@ class BookingCalls(Edge):
             return self._booking_view(unit, booking)
 
         answer = await self._once(actor, key, "cancel_booking", {"booking_id": booking_id}, work)
-        await self._pools.run("backend", self._operator.reconcile)
+        await self._pools.run("backend", self._operator.give_back)
         return answer
 
     async def estimate(

@@ -18,7 +18,7 @@ from computehub_ext.bookings import service as bookings
 from computehub_ext.bookings.model import Booking
 from computehub_ext.core.clock import Clock
 from computehub_ext.core.database import Database, Unit
-from computehub_ext.core.errors import BackendError, NoCapacity, NotFound, Unreachable
+from computehub_ext.core.errors import BackendError, ComputeHubError, NoCapacity, NotFound, Unreachable
 from computehub_ext.core.ids import new_id
 from computehub_ext.core.settings import Settings
 from computehub_ext.leases import store
@@ -30,6 +30,8 @@ from computehub_ext.pools.model import Pool
 log = logging.getLogger(__name__)
 
 STOP_SECONDS = 1.0
+ASKED_MAX = 8
+"""How many berths are asked for in one beat: each may take seconds, and the leases elsewhere wait to be renewed."""
 
 T = TypeVar("T")
 
@@ -54,6 +56,8 @@ class BerthKeeper:
     ) -> None:
         self._database, self._clock, self._settings, self._ask = database, clock, settings, ask
         self._turn = threading.Lock()
+        self._left = ASKED_MAX
+        """How many may still be asked for in this beat."""
         self._asked: set[str] = set()
         """Those that this control plane asked for: whether an earlier one was cut off in that, only the place knows."""
         self._berths = {
@@ -73,9 +77,24 @@ class BerthKeeper:
         return kept_from(booking, store.open_berth_of(unit, booking.id))
 
     def tick(self, now: datetime) -> None:
-        """See how the berths are, and do what is due. One at a time: a cancelled booking's turn meets the ticker's."""
+        """See how the berths are, and do what is due. One at a time."""
         with self._turn:
+            self._left = ASKED_MAX
             self._tick(now)
+
+    def give_back(self, now: datetime) -> None:
+        """Give back what no booking needs any more, and nothing else: who cancels waits for no other place."""
+        if not self._database.read(store.open_berths):
+            return
+
+        def decide(unit: Unit) -> tuple[Berth, ...]:
+            made, _ = self._plan(unit, now)
+            for berth in made.give_back:
+                store.end_berth(unit, berth.id, BerthState.GIVEN_BACK, now)
+            return made.give_back
+
+        for berth in self._database.write(decide):
+            self._stop(berth)
 
     def _tick(self, now: datetime) -> None:
         open_berths = self._database.read(store.open_berths)
@@ -85,7 +104,7 @@ class BerthKeeper:
         for berth in open_berths:
             try:
                 self._see(berth, now)
-            except BackendError as error:
+            except ComputeHubError as error:
                 log.warning("the berth %s can't be seen: %s", berth.id, error)
         if self._database.read(lambda unit: self._plan(unit, now)[0]):
             self._carry_out(now)
@@ -141,7 +160,7 @@ class BerthKeeper:
         elif look.state is LookState.READY:
             if berth.ready_at is None:
                 self._database.write(lambda unit: store.change_berth(unit, berth.id, ready_at=now))
-        elif look.state is LookState.UNKNOWN or berth.id not in self._asked:
+        elif (look.state is LookState.UNKNOWN or berth.id not in self._asked) and self._left > 0:
             self._ask_for(berth, now)
 
     def _ask_for(self, berth: Berth, now: datetime) -> None:
@@ -159,8 +178,10 @@ class BerthKeeper:
         try:
             ends_at = self._ask(berth.backend, lambda _: backend.ask_berth(request))
         except Unreachable as error:
+            # It takes nothing from the others in this beat: the place is left alone now.
             log.warning("the berth %s could not be asked for: %s", berth.id, error)
-        except BackendError as error:
+            return
+        except ComputeHubError as error:
             log.warning("the berth %s was refused: %s", berth.id, error)
             self._lose(berth, error.message, now)
         else:
@@ -170,6 +191,7 @@ class BerthKeeper:
                     unit, berth.id, ends_at=max(ends_at, berth.ends_at), kept_until=request.kept_until
                 )
             )
+        self._left -= 1
 
     def _lose(self, berth: Berth, message: str, now: datetime) -> None:
         self._database.write(lambda unit: store.end_berth(unit, berth.id, BerthState.LOST, now, message))
@@ -181,7 +203,7 @@ class BerthKeeper:
     def _stop(self, berth: Berth) -> None:
         try:
             self._ask(berth.backend, lambda backend: backend.stop(berth.id, STOP_SECONDS))
-        except BackendError as error:
+        except ComputeHubError as error:
             log.warning("the berth %s is not given back yet: %s", berth.id, error)  # the reconciler tries again
 
     # All of them
@@ -208,7 +230,9 @@ class BerthKeeper:
                 store.end_berth(unit, berth.id, BerthState.GIVEN_BACK, now)
             for berth, until in made.keep:
                 store.change_berth(unit, berth.id, kept_until=until)
-            asked = [self._new(unit, booking, found[booking.pool_id].backend, now) for booking in made.ask]
+            # The soonest first. What is left over has no row yet, so that the next beat plans it anew.
+            wanted = sorted(made.ask, key=lambda each: (each.span.start_at, each.id))[: max(0, self._left)]
+            asked = [self._new(unit, booking, found[booking.pool_id].backend, now) for booking in wanted]
             for berth in asked:
                 store.add_berth(unit, berth)
             return made, asked
@@ -224,7 +248,7 @@ class BerthKeeper:
     def _keep(self, berth: Berth, until: datetime) -> None:
         try:
             self._ask(berth.backend, lambda backend: backend.renew(berth.id, until))
-        except BackendError as error:
+        except ComputeHubError as error:
             # The old moment stands there: nothing is kept longer than somebody knows of it.
             log.warning("the berth %s is not kept longer: %s", berth.id, error)
             self._database.write(lambda unit: store.change_berth(unit, berth.id, kept_until=berth.kept_until))

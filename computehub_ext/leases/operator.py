@@ -287,11 +287,23 @@ class LeaseOperator:
         for lease in self._database.read(lambda unit: store.in_states(unit, [LeaseState.RUNNING])):
             if now >= lease.ends_at:
                 self.end(lease.id, EndReason.TIME_UP)
+        self._keep_berths()  # after all that leases need; before anybody is charged for what was kept
         self._database.write(
             lambda unit: bookings.expire_missed(
                 unit, self._calendar, grace=self._settings.no_show_grace, now=now, kept=self._keeper.kept
             )
         )
+
+    def _keep_berths(self) -> None:
+        try:
+            self._keeper.tick(self._clock.now())
+        except Exception:
+            log.exception("what is kept for bookings could not be seen after; the next beat tries again")
+
+    def give_back(self) -> None:
+        """What no booking needs any more goes back at once, whatever the beat is at; then as ``reconcile``."""
+        self._keeper.give_back(self._clock.now())
+        self.reconcile()
 
     def kept(self, unit: Unit, booking: Booking) -> datetime | None:
         """Since when a booking's devices have been kept; None while its place has given none."""
@@ -320,7 +332,6 @@ class LeaseOperator:
             elif after_restart or now - lease.created_at > self._settings.start_timeout:
                 self.end(lease.id, EndReason.START_FAILED)
         self._unseen &= {lease.id for lease in live}
-        self._keeper.tick(now)
         self._stop_strays()
         return unseen
 

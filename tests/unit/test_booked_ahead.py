@@ -14,8 +14,9 @@ from computehub_ext.backends.model import Ending, LookState, StartRequest
 from computehub_ext.core.clock import ManualClock
 from computehub_ext.core.database import Database
 from computehub_ext.core.errors import Invalid, NoCapacity, Refused
+from computehub_ext.leases.berth_keeper import ASKED_MAX, BerthKeeper
 from computehub_ext.testing.fake_backend import FakeBackend
-from tests.support.plane import CREDIT, Plane, browser
+from tests.support.plane import CREDIT, SPECS, Plane, browser, spec
 
 LEAD = timedelta(minutes=10)
 
@@ -378,3 +379,84 @@ def test_it_is_kept_by_itself_no_longer_than_somebody_may_come(hub: Plane) -> No
     kept = [each.look.ended_at for each in hub.place.placements.values()]
     assert kept == [at(10, 16)]
     assert replace(hub.settings).no_show_grace == timedelta(minutes=15)
+
+
+# -- what it costs the leases elsewhere --------------------------------------------------------------------------------
+
+
+def test_what_is_kept_for_bookings_is_seen_after_when_the_leases_are_renewed(
+    hub: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.running(kernel_id="k2", model="V100")
+    book(hub)
+    until(hub, at(9, 55))
+    order: list[str] = []
+
+    def note(name: str) -> None:
+        done = getattr(FakeBackend, name)
+
+        def noted(backend: FakeBackend, *args: Any) -> Any:
+            order.append(name)
+            return done(backend, *args)
+
+        monkeypatch.setattr(FakeBackend, name, noted)
+
+    book(hub, who="bob")
+    for name in ("renew", "ask_berth"):
+        note(name)
+    hub.tick(minutes=6)
+    assert order[0] == "renew"
+    assert "ask_berth" in order
+
+
+def test_what_goes_wrong_with_berths_keeps_no_lease_from_being_paid_on(
+    hub: Plane, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    lease = hub.running(kernel_id="k2", model="V100")
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("nobody foresaw this")
+
+    monkeypatch.setattr(BerthKeeper, "tick", broken)
+    before = hub.again(lease)["paid_until"]
+    hub.tick(minutes=6)
+    assert hub.again(lease)["paid_until"] > before
+    assert "nobody foresaw this" in caplog.text
+
+
+def test_a_beat_asks_for_some_berths_and_the_next_one_for_the_rest(hub: Plane, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.support.plane.SPECS", [*SPECS, spec("A10", 20, 1000)])
+    hub.restart()
+    for number in range(ASKED_MAX + 3):
+        book(hub, model="A10", notebook_path=f"{number}.ipynb")
+    until(hub, at(9, 49))
+    hub.tick(minutes=2)
+    assert len(held(hub)) == ASKED_MAX
+    hub.tick(seconds=5)
+    assert len(held(hub)) == ASKED_MAX + 3
+    asked: list[str] = []
+    ask = FakeBackend.ask_berth
+
+    def noted(backend: FakeBackend, request: BerthRequest) -> datetime:
+        asked.append(request.placement_id)
+        return ask(backend, request)
+
+    monkeypatch.setattr(FakeBackend, "ask_berth", noted)
+    hub.place.room = 0
+    for placement in hub.place.placements.values():
+        placement.look = replace(placement.look, state=LookState.STARTING)
+    hub.restart()  # what an earlier one asked for is asked for again
+    assert len(asked) == ASKED_MAX
+    hub.tick(seconds=5)
+    assert sorted(asked) == sorted(held(hub))
+
+
+def test_who_cancels_waits_for_nobody_elses_berth(hub: Plane, monkeypatch: pytest.MonkeyPatch) -> None:
+    booking = book(hub)
+    until(hub, at(9, 55))
+    book(hub, who="bob")
+    asked: list[BerthRequest] = []
+    monkeypatch.setattr(FakeBackend, "ask_berth", lambda _, request: asked.append(request))
+    hub.cancel_booking(browser(), hub.key(), booking["id"])
+    assert held(hub) == {}
+    assert asked == []
