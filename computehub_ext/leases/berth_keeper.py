@@ -76,11 +76,11 @@ class BerthKeeper:
             return booking.span.start_at
         return kept_from(booking, store.open_berth_of(unit, booking.id))
 
-    def tick(self, now: datetime) -> None:
+    def tick(self) -> None:
         """See how the berths are, and do what is due. One at a time."""
         with self._turn:
             self._left = ASKED_MAX
-            self._tick(now)
+            self._tick()
 
     def give_back(self, now: datetime) -> None:
         """Give back what no booking needs any more, and nothing else: who cancels waits for no other place."""
@@ -96,16 +96,17 @@ class BerthKeeper:
         for berth in self._database.write(decide):
             self._stop(berth)
 
-    def _tick(self, now: datetime) -> None:
+    def _tick(self) -> None:
         open_berths = self._database.read(store.open_berths)
         self._asked &= {berth.id for berth in open_berths}
         if not self._berths and not open_berths:
             return
         for berth in open_berths:
             try:
-                self._see(berth, now)
+                self._see(berth)
             except ComputeHubError as error:
                 log.warning("the berth %s can't be seen: %s", berth.id, error)
+        now = self._clock.now()
         if self._database.read(lambda unit: self._plan(unit, now)[0]):
             self._carry_out(now)
 
@@ -152,8 +153,9 @@ class BerthKeeper:
 
     # One berth
 
-    def _see(self, berth: Berth, now: datetime) -> None:
+    def _see(self, berth: Berth) -> None:
         look = self._ask(berth.backend, lambda backend: backend.look(berth.id))
+        now = self._clock.now()  # a look may take seconds, and nothing was there before it was seen
         if look.state is LookState.ENDED:
             log.warning("the berth %s is lost: %s", berth.id, look.message)
             self._lose(berth, look.message, now)

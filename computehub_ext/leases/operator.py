@@ -296,7 +296,7 @@ class LeaseOperator:
 
     def _keep_berths(self) -> None:
         try:
-            self._keeper.tick(self._clock.now())
+            self._keeper.tick()
         except Exception:
             log.exception("what is kept for bookings could not be seen after; the next beat tries again")
 

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from computehub_ext.backends.capabilities import BerthRequest
-from computehub_ext.backends.model import Ending, LookState, StartRequest
+from computehub_ext.backends.model import Ending, Look, LookState, StartRequest
 from computehub_ext.core.clock import ManualClock
 from computehub_ext.core.database import Database
 from computehub_ext.core.errors import Invalid, NoCapacity, Refused
+from computehub_ext.leases import store
 from computehub_ext.leases.berth_keeper import ASKED_MAX, BerthKeeper
 from computehub_ext.testing.fake_backend import FakeBackend
 from tests.support.plane import CREDIT, SPECS, Plane, browser, spec
@@ -52,6 +53,12 @@ def held(hub: Plane) -> dict[str, LookState]:
 
 def state_of(hub: Plane, booking: dict[str, Any], who: str = "ada") -> str:
     return str(hub.booking(browser(who), booking["id"])["state"])
+
+
+def ready_at(hub: Plane, booking: dict[str, Any]) -> datetime | None:
+    berth = hub.database.read(lambda unit: store.open_berth_of(unit, booking["id"]))
+    assert berth is not None
+    return berth.ready_at
 
 
 # -- asking ------------------------------------------------------------------------------------------------------------
@@ -207,6 +214,22 @@ def test_cancelled_late_it_costs_since_it_was_there(hub: Plane) -> None:
     until(hub, at(10, 26))
     hub.cancel_booking(browser(), hub.key(), booking["id"])
     assert hub.money() == (9.9, 9.9)
+
+
+def test_a_place_is_there_from_when_it_was_seen_and_not_from_when_that_was_asked(
+    hub: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    booking = book(hub)
+    until(hub, at(9, 50))
+    look = FakeBackend.look
+
+    def slow(backend: FakeBackend, placement_id: str) -> Look:
+        hub.clock.advance(seconds=40)
+        return look(backend, placement_id)
+
+    monkeypatch.setattr(FakeBackend, "look", slow)
+    hub.tick()
+    assert ready_at(hub, booking) == at(9, 50) + timedelta(seconds=40)
 
 
 def test_a_place_that_is_taken_away_is_asked_for_again(hub: Plane) -> None:
