@@ -60,6 +60,8 @@ class BerthKeeper:
         """How many may still be asked for in this beat."""
         self._asked: set[str] = set()
         """Those that this control plane asked for: whether an earlier one was cut off in that, only the place knows."""
+        self._missed: set[str] = set()
+        """Those that were there once and were not at the last beat."""
         self._berths = {
             name: backend
             for name, backend in backends.items()
@@ -98,14 +100,21 @@ class BerthKeeper:
 
     def _tick(self) -> None:
         open_berths = self._database.read(store.open_berths)
-        self._asked &= {berth.id for berth in open_berths}
+        open_ids = {berth.id for berth in open_berths}
+        self._asked &= open_ids
+        self._missed &= open_ids
         if not self._berths and not open_berths:
             return
         for berth in open_berths:
             try:
-                self._see(berth)
+                is_there = self._see(berth)
             except ComputeHubError as error:
                 log.warning("the berth %s can't be seen: %s", berth.id, error)
+                is_there = False
+            if is_there:
+                self._missed.discard(berth.id)
+            elif berth.ready_at is not None:
+                self._miss(berth)
         now = self._clock.now()
         if self._database.read(lambda unit: self._plan(unit, now)[0]):
             self._carry_out(now)
@@ -153,7 +162,8 @@ class BerthKeeper:
 
     # One berth
 
-    def _see(self, berth: Berth) -> None:
+    def _see(self, berth: Berth) -> bool:
+        """Whether it is there."""
         look = self._ask(berth.backend, lambda backend: backend.look(berth.id))
         now = self._clock.now()  # a look may take seconds, and nothing was there before it was seen
         if look.state is LookState.ENDED:
@@ -164,6 +174,14 @@ class BerthKeeper:
                 self._database.write(lambda unit: store.change_berth(unit, berth.id, ready_at=now))
         elif (look.state is LookState.UNKNOWN or berth.id not in self._asked) and self._left > 0:
             self._ask_for(berth, now)
+        return look.state is LookState.READY
+
+    def _miss(self, berth: Berth) -> None:
+        """Nobody is charged for what nobody could reach, at its second beat: a blink, or our restart, forgives none."""
+        if berth.id in self._missed:
+            log.warning("the berth %s is out of reach: it counts as there when it is seen again", berth.id)
+            self._database.write(lambda unit: store.change_berth(unit, berth.id, ready_at=None))
+        self._missed.add(berth.id)
 
     def _ask_for(self, berth: Berth, now: datetime) -> None:
         backend = self._berths.get(berth.backend)

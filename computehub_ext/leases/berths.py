@@ -36,7 +36,7 @@ class Berth:
     """A place for a booking.
 
     ``kept_until`` is when the place gives it up by itself, ``ends_at`` until when a kernel could run in it at least,
-    ``ready_at`` when it was first seen to be there.
+    ``ready_at`` since when it was seen to be there.
     """
 
     id: str

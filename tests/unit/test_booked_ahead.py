@@ -232,6 +232,41 @@ def test_a_place_is_there_from_when_it_was_seen_and_not_from_when_that_was_asked
     assert ready_at(hub, booking) == at(9, 50) + timedelta(seconds=40)
 
 
+@pytest.mark.parametrize("how", ["nobody can ask it", "it waits again"])
+def test_nobody_missed_a_place_that_nobody_could_reach(hub: Plane, how: str) -> None:
+    booking = book(hub)
+    until(hub, at(10, 1))
+    (berth,) = held(hub)
+    placement = hub.place.placements[berth]
+
+    def reach(is_there: bool) -> None:
+        if how == "it waits again":
+            hub.place.room = 1 if is_there else 0
+            placement.look = replace(placement.look, state=LookState.READY if is_there else LookState.STARTING)
+        else:
+            hub.place.unreachable = not is_there
+
+    reach(False)
+    hub.tick(seconds=1)
+    assert ready_at(hub, booking) == at(9, 51)  # a blink is forgiven to nobody
+    reach(True)
+    hub.tick(seconds=11)
+    reach(False)
+    hub.tick(seconds=1)
+    assert ready_at(hub, booking) == at(9, 51)
+    hub.tick(seconds=1)
+    assert ready_at(hub, booking) is None
+    placement.paid_until = at(11)
+    until(hub, at(10, 20))
+    assert state_of(hub, booking) == "confirmed"
+    reach(True)
+    until(hub, at(10, 21))
+    assert ready_at(hub, booking) == at(10, 21)
+    until(hub, at(10, 37))
+    assert state_of(hub, booking) == "expired"
+    assert hub.money() == (9.75, 9.75)  # from when it was there again
+
+
 def test_a_place_that_is_taken_away_is_asked_for_again(hub: Plane) -> None:
     book(hub)
     until(hub, at(9, 55))
