@@ -130,16 +130,24 @@ class BerthKeeper:
         berth = self._database.read(lambda unit: store.open_berth_of(unit, booking_id))
         if berth is None or berth.backend not in self._berths:
             return
-        backend = self._berths[berth.backend]
         try:
-            self._ask(berth.backend, lambda _: backend.await_berth(berth.id))
+            self._await(berth)
         except NoCapacity as error:
             words = f"The booked {berth.model} is not there yet. {error.message} It stays asked for: try again soon."
             raise NoCapacity(f"{words} Nothing is billed until your kernel runs.", **error.details) from error
         except Unreachable:
             raise
-        except BackendError as error:
+        except (BackendError, NotFound) as error:
             self._lose(berth, error.message, self._clock.now())  # a start of the ordinary way is what is left
+
+    def _await(self, berth: Berth) -> None:
+        backend = self._berths[berth.backend]
+        try:
+            self._ask(berth.backend, lambda _: backend.await_berth(berth.id))
+        except NotFound:
+            # Its row comes first: whoever wrote it has not asked yet, was cut off there, or the place lost its records.
+            self._ask_for(berth, self._clock.now())
+            self._ask(berth.backend, lambda _: backend.await_berth(berth.id))
 
     def log(self, booking_id: str) -> str | None:
         """What the booking's berth waits for, as its place tells it; None where it tells nothing."""

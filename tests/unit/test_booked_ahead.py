@@ -308,6 +308,24 @@ def test_a_place_that_is_lost_as_somebody_comes_does_not_keep_them_from_starting
     assert hub.start(lease)["placement_id"] != berth
 
 
+@pytest.mark.parametrize("refusal", ["", "no"])
+def test_a_place_that_was_not_asked_yet_as_somebody_comes_is_asked_once(hub: Plane, refusal: str) -> None:
+    booking = book(hub)
+    until(hub, at(10))
+    (berth,) = held(hub)
+    del hub.place.placements[berth]  # as between the row and its asking
+    hub.place.refusal = refusal
+    lease = hub.take(booking_id=booking["id"])
+
+    def then(request: StartRequest) -> None:
+        hub.place.refusal = ""
+
+    hub.place.before_start = then
+    placed = hub.start(lease)["placement_id"]
+    assert (placed == berth) is (refusal == "")
+    assert held(hub) == {placed: LookState.RUNNING}
+
+
 def test_a_start_that_fails_in_it_has_another_one_asked_for(hub: Plane) -> None:
     booking = book(hub)
     until(hub, at(10))
