@@ -18,7 +18,6 @@ from computehub_ext.core.cursor import read_cursor, write_cursor
 from computehub_ext.core.database import Unit
 from computehub_ext.core.errors import Invalid
 from computehub_ext.core.timespan import TimeSpan
-from computehub_ext.leases import service as leases
 from computehub_ext.leases import store as lease_store
 from computehub_ext.leases.model import EndReason
 from computehub_ext.leases.requests import called, spend_allowance
@@ -264,9 +263,7 @@ class BookingCalls(Edge):
             lease = lease_store.lease_of_booking(unit, booking_id)
             if lease is not None and lease.person_id == person.id and lease.ended_at is None:
                 self._own_lease(unit, actor, person, lease.id)
-                leases.begin_closing(
-                    unit, self._calendar, lease_id=lease.id, reason=EndReason.RETURNED, message=None, now=now
-                )
+                self._operator.begin_closing(unit, lease.id, EndReason.RETURNED, now=now)
                 return self._booking_view(unit, bookings.find(unit, booking_id, person_id=person.id))
             held = bookings.find(unit, booking_id, person_id=person.id)
             charged = bookings.charged_for(unit, held, self._operator.kept, now)

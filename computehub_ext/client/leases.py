@@ -135,9 +135,7 @@ class LeaseCalls(Edge):
 
         def work(unit: Unit, person: Person, now: datetime) -> Json:
             self._own_lease(unit, actor, person, lease_id)
-            lease = leases.begin_closing(
-                unit, self._calendar, lease_id=lease_id, reason=EndReason.RETURNED, message=None, now=now
-            )
+            lease = self._operator.begin_closing(unit, lease_id, EndReason.RETURNED, now=now)
             return self._lease_view(unit, lease, now)
 
         answer = await self._once(actor, key, "end_lease", {"lease_id": lease_id}, work)

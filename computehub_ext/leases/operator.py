@@ -147,25 +147,28 @@ class LeaseOperator:
         if reason is EndReason.KERNEL_DIED and (look := self._death(lease_id)) is not None:
             self._settle_dead(self._database.read(lambda unit: service.find(unit, lease_id)), look, now)
             return self._database.read(lambda unit: service.find(unit, lease_id))
-        billed_until = self._last_seen(self._database.read(lambda unit: service.find(unit, lease_id)), now)
-        self._database.write(
-            lambda unit: service.begin_closing(
-                unit,
-                self._calendar,
-                lease_id=lease_id,
-                reason=reason,
-                message=message,
-                now=now,
-                billed_until=billed_until,
-            )
-        )
+        self._database.write(lambda unit: self.begin_closing(unit, lease_id, reason, message, now=now))
         return self._finish(lease_id)
 
-    def _last_seen(self, lease: Lease, now: datetime) -> datetime | None:
+    def begin_closing(
+        self, unit: Unit, lease_id: str, reason: EndReason, message: str | None = None, *, now: datetime
+    ) -> Lease:
+        """Settle the lease in the caller's transaction, whoever ends it: what nobody saw run is not billed."""
+        return service.begin_closing(
+            unit,
+            self._calendar,
+            lease_id=lease_id,
+            reason=reason,
+            message=message,
+            now=now,
+            billed_until=self._last_seen(unit, service.find(unit, lease_id), now),
+        )
+
+    def _last_seen(self, unit: Unit, lease: Lease, now: datetime) -> datetime | None:
         """Until when a lease is billed that ends while its place is out of sight; None where the place is in sight."""
         if lease.id not in self._unseen or lease.paid_until is None:
             return None
-        known = [self._seen_at[each.id] for each in self._placements(lease.id) if each.id in self._seen_at]
+        known = [self._seen_at[p.id] for p in store.placements_of(unit, lease.id) if p.id in self._seen_at]
         return max(max(known, default=min(now, lease.paid_until)), lease.started_at or now)
 
     def _death(self, lease_id: str) -> Look | None:

@@ -52,6 +52,23 @@ def test_a_place_that_stays_away_is_billed_until_it_was_last_seen(hub: Plane) ->
     assert posted == available, "the rest of the hold is released"
 
 
+@pytest.mark.parametrize("way", ["its page", "its booking", "its notebook"])
+def test_whoever_ends_a_lease_out_of_sight_it_is_billed_until_it_was_seen(hub: Plane, way: str) -> None:
+    lease = hub.running()
+    hub.pass_time(minutes=10)
+    hub.place.unreachable = True
+    hub.pass_time(minutes=5)
+    if way == "its page":
+        hub.end_lease(browser(), hub.key(), lease["id"])
+    elif way == "its booking":
+        hub.cancel_booking(browser(), hub.key(), lease["booking_id"])
+    else:
+        hub.release_lease(lease["id"], "returned")
+    assert hub.again(lease)["cost_microcredits"] == rated(CREDIT, timedelta(minutes=10))
+    posted, available = hub.money()
+    assert posted == available
+
+
 def test_a_device_behind_it_is_given_to_nobody_until_the_place_says_that_nothing_runs(hub: Plane) -> None:
     lease = hub.running(model="V100")
     hub.place.unreachable = True
