@@ -5,7 +5,8 @@ kernel takes a fifth of a second to start and the supervisor a fortieth, so the 
 here: the system ends a container with its first process, so nothing has to be arranged for that before.
 
 Instead of ``request.json`` it reads ``request``, for which no module has to be imported: umask, folder, the number of
-words of the command, those words, and the environment as ``NAME=VALUE``, each ended by a zero byte.
+folders to be checked and each one's path, device and inode, the number of words of the command, those words, and the
+environment as ``NAME=VALUE``, each ended by a zero byte.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ KERNEL_OOM_SCORE_ADJUSTMENT = 300
 
 def start_kernel() -> int:
     with open("request", "rb") as file:
-        umask, folder, count, *words = file.read().split(b"\0")[:-1]
+        umask, folder, checked, *words = file.read().split(b"\0")[:-1]
     os.unlink("request")
+    checks, words = words[: 3 * int(checked)], words[3 * int(checked) :]
+    count, words = int(words[0]), words[1:]
     pid = os.fork()
     if pid:
         return pid
@@ -28,9 +31,13 @@ def start_kernel() -> int:
         with open("/proc/self/oom_score_adj", "w") as file:
             file.write(str(KERNEL_OOM_SCORE_ADJUSTMENT))
         os.umask(int(umask))
+        for path, device, inode in zip(checks[0::3], checks[1::3], checks[2::3], strict=True):
+            found = os.stat(path)
+            if (found.st_dev, found.st_ino) != (int(device), int(inode)):
+                raise PermissionError(f"{path.decode(errors='replace')} is not the folder that was looked at")
         os.chdir(folder)
-        argv = words[: int(count)]
-        os.execvpe(argv[0], argv, dict(pair.split(b"=", 1) for pair in words[int(count) :]))
+        argv = words[:count]
+        os.execvpe(argv[0], argv, dict(pair.split(b"=", 1) for pair in words[count:]))
     except BaseException as problem:
         os.write(2, f"The kernel could not be started: {problem}\n".encode())
     os._exit(127)

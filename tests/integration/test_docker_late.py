@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from computehub_ext.backends.docker import DockerBackend, Mount, adoption, mounting
+from computehub_ext.backends.docker import DockerBackend, Mount, adoption, mounting, recipe
 from computehub_ext.backends.docker.shared import SharedFolder, SharedFolders
 from computehub_ext.backends.model import Placed, StartRequest
 from computehub_ext.core.errors import BackendError, Refused
@@ -234,6 +234,28 @@ def test_who_makes_a_link_to_another_s_folder_gets_no_kernel_with_it(homes: Home
     with pytest.raises(Refused, match="a link that somebody other than root made"):
         backend.start(homes.ask("alice", "/tmp"))
     assert homes.mounted() == []
+
+
+def test_who_puts_a_link_there_after_the_look_gets_no_kernel_with_it(
+    homes: Homes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine mounts by name, some time later."""
+    work = homes.folder / "alice" / "work"
+    work.mkdir()
+    os.chown(work, KERNEL_UID, KERNEL_UID)
+    real = recipe.container_of
+
+    def exchanged(*arguments: Any, **named: Any) -> Any:
+        work.rename(work.with_name("w"))
+        work.symlink_to(homes.folder / "bob")
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(recipe, "container_of", exchanged)
+    mounts = (Mount(f"{homes.folder}/{{username}}/work", "/work"),)
+    backend = homes.backend(mounts=mounts, home="/tmp", warm_count=0)
+    with pytest.raises(Refused, match="is not the folder that was looked at"):
+        backend.start(homes.ask("alice", "/tmp"))
+    assert containers_of(backend) == []
 
 
 def test_a_mount_that_is_not_seen_inside_makes_nobody_s_kernel(

@@ -101,6 +101,8 @@ def over_ssh(engine: Engine, ssh: SshServer) -> dict[str, Any]:
         ({"user": "account"}, "user"),
         ({"user": "server"}, "user"),
         ({"user": "0:0", "allow_root": True}, "user"),
+        ({"mounts": (Mount("/srv/{username}/work"),)}, "mounts"),
+        ({"mounts": (Mount("/srv/{username}/{username}"),)}, "mounts"),
         ({"warm_count": 1}, "warm_count"),
         ({"publish_ports": "40000"}, "publish_ports"),
         ({"publish_ports": "80-90"}, "publish_ports"),

@@ -7,7 +7,7 @@ import os
 import posixpath
 import pwd
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from computehub_ext.core.errors import Invalid, Refused
@@ -43,6 +43,8 @@ class Wanted:
     home: str
     device_uuids: tuple[str, ...]
     late: tuple[str, ...] = ()
+    seen: tuple[tuple[str, int, int], ...] = field(default=(), compare=False)
+    """Path inside, device and inode of the personal folders that were looked at: the engine mounts by name, later."""
 
 
 def user_of(settings: DockerSettings, username: str) -> tuple[int, int]:
@@ -81,25 +83,32 @@ def wanted_by(settings: DockerSettings, request: StartRequest) -> Wanted:
     cwd = posixpath.normpath(request.cwd)
     if not _is_there(cwd, mounts, settings.is_remote):
         raise no_folder(request.cwd)
+    seen = []
     if not settings.is_remote:
         for template, mount in zip(settings.mounts, mounts, strict=True):
             if template.is_personal:
-                _check_links(mount)
+                seen += _looked_at(mount)
     devices = () if request.simulated or not settings.gpus else tuple(device.uuid for device in request.devices)
-    return Wanted(user_of(settings, request.username), mounts, cwd, home, devices)
+    return Wanted(user_of(settings, request.username), mounts, cwd, home, devices, seen=tuple(seen))
 
 
-def _check_links(mount: Mount) -> None:
+def _looked_at(mount: Mount) -> list[tuple[str, int, int]]:
     """Refuse a person's folder that a link of somebody's leads to: the engine, which is root, would mount anybody's."""
     try:
-        os.close(open_folder(mount.source))
+        folder = open_folder(mount.source)
     except OSError as problem:
         if problem.errno == errno.ELOOP:
             raise Refused(
                 f"On the way to {mount.source} is a link that somebody other than root made, and it is not followed.",
                 kind="folder",
             ) from problem
-        # Whatever else it is, the engine sees it too and says so.
+        # Not left to the engine: what is not there now may be a link by the time that it looks.
+        raise Refused(f"{mount.source} can't be mounted: {problem.strerror}.", kind="folder") from problem
+    try:
+        found = os.fstat(folder)
+    finally:
+        os.close(folder)
+    return [(mount.inside, found.st_dev, found.st_ino)]
 
 
 def for_standby(settings: DockerSettings, device_uuids: tuple[str, ...], late: tuple[str, ...], home: str) -> Wanted:
@@ -175,7 +184,8 @@ def fill(
         folder.give("adopt.secret", standby, wanted.user)
     argv = [settings.python, f"{CONTROL}/standby.py", *(["--standby"] if standby else []), file, *arguments]
     umask = 0o007 if settings.shared_with_group else 0o022
-    words = [str(umask), wanted.cwd, str(len(argv)), *argv, *(f"{name}={value}" for name, value in environment.items())]
+    words = [str(umask), wanted.cwd, str(len(wanted.seen)), *(str(part) for each in wanted.seen for part in each)]
+    words += [str(len(argv)), *argv, *(f"{name}={value}" for name, value in environment.items())]
     if any("\0" in word for word in words):
         raise Refused("Nothing that a kernel is started with may hold a zero byte.")
     folder.give("request", "".join(f"{word}\0" for word in words), wanted.user)

@@ -79,6 +79,14 @@ def _check_remote(settings: DockerSettings) -> None:
             "network on the engine would be right.",
             field="network",
         )
+    for mount in settings.mounts:
+        if "/" in mount.source.partition("{username}")[2].rstrip("/"):
+            # Where a person may write they can put a link, which the engine follows as root; from here nobody sees it.
+            raise Invalid(
+                f"On another machine nothing may follow the folder with {{username}} in a mount's source, as in "
+                f"{mount.source!r}: from there people could lead the engine to other folders.",
+                field="mounts",
+            )
     if settings.warm_count:
         raise Invalid("No kernels are kept ready on another machine's engine.", field="warm_count")
 

@@ -21,6 +21,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from ..removal import remove_folder
 from .folders import CONTROL, JSON_BYTES_MAX, LOG_TAIL_BYTES, PROGRAMS, Folder, Folders, as_object, checked, program
 from .folders import seconds as in_seconds
 from .mounting import Window
@@ -105,7 +106,7 @@ class SharedFolder(Folder):
         if not self.window.remove():
             return  # found again by the next sweep
         for path in (self.path, self.control):
-            shutil.rmtree(path, ignore_errors=True)
+            remove_folder(path)
 
 
 class SharedFolders(Folders):
@@ -164,6 +165,11 @@ def _make_private(folder: Path) -> None:
     """Make it, entered by all, listed and changed by us alone: each kernel's own folder in it is private."""
     for path in (folder.parent, folder):
         path.mkdir(mode=0o711, parents=True, exist_ok=True)
+    above = folder.parent.lstat()
+    # Who may write there could put another folder in the place of ours; with a sticky bit only who owns it.
+    is_anybodys = above.st_mode & stat.S_IWOTH and not above.st_mode & stat.S_ISVTX
+    if not stat.S_ISDIR(above.st_mode) or above.st_uid not in (0, os.geteuid()) or is_anybodys:
+        raise PermissionError(errno.EACCES, f"{folder.parent} belongs to somebody else, or anybody may write to it")
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
         raise PermissionError(errno.EACCES, f"{folder} belongs to somebody else")

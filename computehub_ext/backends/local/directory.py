@@ -5,12 +5,13 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import shutil
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from ..removal import remove_folder
 
 _PORTS = ("shell_port", "iopub_port", "stdin_port", "control_port", "hb_port")
 _SECRETS = ("request.json", "connection.json", "adopt.secret", "adopt.sock")
@@ -121,4 +122,4 @@ class PlacementDirectory:
                 return descriptor
 
     def remove(self) -> None:
-        shutil.rmtree(self.path, ignore_errors=True)
+        remove_folder(self.path)
