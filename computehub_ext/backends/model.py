@@ -243,7 +243,11 @@ class Backend(ABC):
 
     @abstractmethod
     def look(self, placement_id: str) -> Look:
-        """Tell how one placement is. Called by the watch over running leases, about once a second each."""
+        """Tell how one placement is. Called by the watch over running leases, about once a second each.
+
+        Raises ``NotHeard`` for one that is out of touch at a place that answers, and ``Unreachable`` for a place that
+        does not: then all that runs there is left alone for some seconds.
+        """
 
     @abstractmethod
     def interrupt(self, placement_id: str) -> None:

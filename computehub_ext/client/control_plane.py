@@ -87,7 +87,7 @@ class ControlPlane(PeopleCalls, ScheduleCalls, LeaseCalls, TerminalCalls, Notebo
         while True:
             await asyncio.sleep(self._tick_seconds)
             try:
-                await self._pools.run("backend", self._operator.tick)
+                await self._pools.run("beat", self._operator.tick)
             except Exception:
                 # The next beat tries again; unrenewed kernels end by themselves, so nothing runs unpaid meanwhile.
                 log.exception("a beat of the control plane failed")

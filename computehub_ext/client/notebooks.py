@@ -146,7 +146,7 @@ class NotebookCalls(Edge):
         self, lease_id: str, cwd: str, kernel_name: str, session_key: bytes, username: str, env: Mapping[str, str]
     ) -> Json:
         wanted = KernelRequest(cwd, kernel_name, session_key, username, env)
-        started = await self._pools.run("backend", lambda: self._operator.start(lease_id, wanted))
+        started = await self._pools.run("start", lambda: self._operator.start(lease_id, wanted))
         return {
             "placement_id": started.placement.id,
             "connection_info": started.placed.connection_info,

@@ -18,7 +18,8 @@
         ├── SkipPlace                502  this place can't, another may
         ├── NotYetEnded              409  asked to end; still going
         ├── Refused                  502  the place said no; asking again won't help
-        └── Unreachable              503  no answer; it may or may not have happened
+        ├── Unreachable              503  no answer; it may or may not have happened
+        └── NotHeard                 503  the place answers, but not for this placement
 
 Each carries a stable ``code`` for programs, a sentence for people and ``details`` (JSON) for both.
 """
@@ -129,4 +130,12 @@ class Refused(BackendError):
 
 
 class Unreachable(BackendError):
+    """The place does not answer. It is left alone for some seconds, whoever asks next."""
+
     code, status = "unreachable", 503
+
+
+class NotHeard(BackendError):
+    """One placement does not answer, at a place that does: nobody else's has to wait for it."""
+
+    code, status = "not_heard", 503

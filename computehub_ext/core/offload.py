@@ -14,8 +14,9 @@ from computehub_ext.core.errors import Unavailable
 
 T = TypeVar("T")
 
-THREADS: Mapping[str, int] = MappingProxyType({"database": 20, "backend": 8})
-"""Two pools, or a slow image pull stops the ledger. Twenty callers of the database share each durable commit."""
+THREADS: Mapping[str, int] = MappingProxyType({"database": 20, "backend": 8, "start": 32, "beat": 1})
+"""Apart, or a slow place stops the ledger, and a course's starts that wait for a full cluster stop everybody's renewal.
+Twenty callers of the database share each durable commit."""
 WAITING_MAX = 500
 """Beyond this many calls waiting for a thread, a caller is told to come back rather than queued for minutes."""
 

@@ -892,4 +892,18 @@ MUTANTS: tuple[Mutant, ...] = (
         new="            pass\n",
         test="tests/integration/test_slurm_endings.py::test_what_runs_unpaid_is_cancelled_from_outside",
     ),
+    Mutant(
+        name="one job's odd message cuts all jobs off",
+        file="computehub_ext/backends/slurm/link.py",
+        old="            except Exception:\n                # Whatever it is",
+        new="            except AssertionError:\n                # Whatever it is",
+        test="tests/unit/test_slurm_link.py",
+    ),
+    Mutant(
+        name="a link put there after the look leads the engine to another's folder",
+        file="computehub_ext/kernel/first.py",
+        old="            if (found.st_dev, found.st_ino) != (int(device), int(inode)):\n",
+        new="            if found is None:\n",
+        test="tests/integration/test_docker_late.py::test_who_puts_a_link_there_after_the_look_gets_no_kernel_with_it",
+    ),
 )

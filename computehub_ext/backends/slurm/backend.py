@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from computehub_ext.core.errors import BackendError, NotFound, NotYetEnded, Unreachable
+from computehub_ext.core.errors import BackendError, NotFound, NotHeard, NotYetEnded, Unreachable
 
 from ..capabilities import BerthRequest, Terminal, TerminalRequest
 from ..model import (
@@ -117,7 +117,7 @@ class SlurmBackend(Backend):
         if self._watch.problem is not None:
             raise Unreachable("Neither the kernel nor the cluster answers.") from self._watch.problem
         if time.monotonic() - held.beat_at > _UNHEARD_SECONDS_MAX:
-            raise Unreachable("The kernel's job runs, and is not heard from.")
+            raise NotHeard("The kernel's job runs, and is not heard from.")
         return Look(record.placement_id, state, message="No sign of life for some seconds; Slurm is asked.")
 
     def _state(self, held: Held) -> LookState:
@@ -183,7 +183,7 @@ class SlurmBackend(Backend):
         answer = None if peer is None else self._link.ask(peer, message, _ANSWER_SECONDS_MAX)
         if answer is None or not answer.get("ok"):
             self._running(placement_id)
-            raise Unreachable("The kernel's node does not answer.", placement_id=placement_id)
+            raise NotHeard("The kernel's node does not answer.", placement_id=placement_id)
         return answer
 
     def stop(self, placement_id: str, grace_seconds: float = 2.0) -> None:

@@ -176,6 +176,9 @@ class Link:
                 self._desk.on_message(key, peer.bytes, message)
             except (ValueError, KeyError, TypeError, zmq.ZMQError) as problem:
                 log.warning("A job's message was not understood: %s", type(problem).__name__)
+            except Exception:
+                # Whatever it is, a message or a full disk, it must not cut all other jobs off. Launchers say it again.
+                log.exception("A job's message could not be taken.")
 
     def _send_out(self, router: zmq.Socket[Any]) -> None:
         while True:

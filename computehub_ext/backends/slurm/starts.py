@@ -11,7 +11,7 @@ from typing import Any
 
 import zmq
 
-from computehub_ext.core.errors import BackendError, NoCapacity, NotFound, Refused, SkipPlace, Unreachable
+from computehub_ext.core.errors import BackendError, NoCapacity, NotFound, NotHeard, Refused, SkipPlace, Unreachable
 
 from ..capabilities import BerthRequest
 from ..environment import SECRET_NAMES, for_placement
@@ -276,7 +276,8 @@ class Starts:
             said = self._slurm.output(record.user, record.placement_id)  # before Slurm adds that it was cancelled
             self._stop(record.placement_id, 0)
         except BackendError as problem:
-            return Unreachable(f"The kernel did not start, and its job can't be taken back now: {problem}")
+            kind = Unreachable if isinstance(problem, Unreachable) else NotHeard
+            return kind(f"The kernel did not start, and its job can't be taken back now: {problem}")
         if isinstance(held.problem, NeverStarts):
             return Refused(never_starts(str(held.problem)), reason=str(held.problem))
         if waits:
