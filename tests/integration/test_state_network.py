@@ -200,6 +200,7 @@ def test_a_cut_connection_restores_nothing_and_is_told_at_once(
     node_offers: bool, after_bytes: int, source: Notebook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(network, "ANSWER_SECONDS", 3.0)
+    monkeypatch.setattr(network, "SILENCE_SECONDS", 6.0)  # as long may who sends wait for who was cut off
     target = Notebook()
     if node_offers:
         manifest = offer(source.namespace, "all", TICKET, network=HERE)

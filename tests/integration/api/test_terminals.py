@@ -118,7 +118,11 @@ def window(hub: Hub, lease_id: str, name: str = "one", who: str | None = "alice"
     token = {"Authorization": f"token {TOKENS.get(who, who)}"} if who else {}
     url = f"{hub.server.url}{API_PATH}/leases/{lease_id}/terminals/websocket/{name}".replace("http", "ws", 1)
     socket = websocket.create_connection(
-        url, header={**token, **headers}, timeout=SECONDS_MAX, suppress_origin="Origin" in headers
+        url,
+        header={**token, **headers},
+        timeout=SECONDS_MAX,
+        suppress_origin="Origin" in headers,
+        skip_utf8_validation=True,  # it looks at each byte in Python: a flood of a few megabytes would take a minute
     )
     try:
         found = Window(socket)
