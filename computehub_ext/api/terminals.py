@@ -25,6 +25,7 @@ SHOWN_PER_SECOND = 4 * 1024 * 1024
 """A program that writes without end must not keep the server, or the browser, from everything else."""
 SMALL_CHARACTERS = 4096
 TRIES_MAX, TRY_AGAIN_SECONDS = 40, 0.05
+NOT_ALL_TAKEN = "[Not all of what was pasted was taken: nothing reads it.]"
 
 
 class Conversation:
@@ -43,6 +44,7 @@ class Conversation:
         self._lease_id, self._name = lease_id, terminal_name
         self._terminal_id: str | None = None
         self._opened = asyncio.Event()
+        self._is_full = False
         self._showing: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
 
@@ -78,10 +80,14 @@ class Conversation:
         # Waits until the connection has taken it, so that nothing piles up for a browser that is slow.
         await self._socket.write_message(json.dumps(message))
 
+    async def _note(self, what: str) -> None:
+        """Say something of ours among what the terminal shows."""
+        await self._say("stdout", f"\r\n\x1b[2m{what}\x1b[0m\r\n")
+
     async def _part(self, why: str) -> None:
         """Say why it is over, and that it is; the browser does not try again then."""
         try:
-            await self._say("stdout", f"\r\n\x1b[2m{why}\x1b[0m\r\n")
+            await self._note(why)
             await self._say("disconnect", 1)
         except WebSocketClosedError:
             pass
@@ -94,9 +100,14 @@ class Conversation:
             for begin in range(0, len(content[0]), TYPED_CHARACTERS_MAX):
                 typed = content[0][begin : begin + TYPED_CHARACTERS_MAX]
                 if not await self._typed(typed):
+                    await self._say_it_is_full()
                     return
+                self._is_full = False
         elif kind == "set_size" and len(content) >= 2 and all(_is_side(side) for side in content[:2]):
-            await self._call("resize_terminal", rows=content[0], columns=content[1])
+            try:
+                await self._call("resize_terminal", rows=content[0], columns=content[1])
+            except Conflict as error:  # raised from here it would end the connection, and what runs in the terminal
+                log.debug("resize_terminal: %s", error)
 
     async def _typed(self, typed: str) -> bool:
         """Type it, more slowly where it is more than anything there reads; False where nothing does."""
@@ -108,6 +119,15 @@ class Conversation:
             else:
                 return True
         return False
+
+    async def _say_it_is_full(self) -> None:
+        """Once, not for each key that is pressed until something is taken again."""
+        if not self._is_full:
+            self._is_full = True
+            try:
+                await self._note(NOT_ALL_TAKEN)
+            except WebSocketClosedError:
+                pass
 
     async def _call(self, name: str, **arguments: Any) -> None:
         await self._opened.wait()

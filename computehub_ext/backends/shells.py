@@ -63,10 +63,14 @@ class StreamTerminal:
         self._stream = stream
         self._lock = threading.Lock()
         self._out = bytearray(_programs() + _frame("C", {"secret_names": SECRET_NAMES, **config}))
+        self._size = b""  # the newest that was not sent yet; it needs no room, and so is never refused
         self._is_closed = False
 
     def read(self, seconds: float) -> bytes | None:
         with self._lock:
+            if len(self._out) < READ_BYTES:  # not at each of its turns, while nothing is taken
+                self._out += self._size
+                self._size = b""
             out = bytes(self._out[:READ_BYTES])
         if self._is_closed:
             return None
@@ -76,16 +80,17 @@ class StreamTerminal:
         return found
 
     def write(self, typed: bytes) -> None:
-        self._send(b"I%08x" % len(typed) + typed)
+        with self._lock:
+            frames = self._size + b"I%08x" % len(typed) + typed
+            if len(self._out) + len(frames) > TYPED_BYTES_MAX:
+                raise Conflict("What was typed is not read by anything in the terminal; nothing more is taken.")
+            self._out += frames
+            self._size = b""
+        self._stream.wake()
 
     def resize(self, rows: int, columns: int) -> None:
-        self._send(_frame("R", [rows, columns]))
-
-    def _send(self, frame: bytes) -> None:
         with self._lock:
-            if len(self._out) + len(frame) > TYPED_BYTES_MAX:
-                raise Conflict("What was typed is not read by anything in the terminal; nothing more is taken.")
-            self._out += frame
+            self._size = _frame("R", [rows, columns])
         self._stream.wake()
 
     def close(self) -> None:
