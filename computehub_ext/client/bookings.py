@@ -10,7 +10,7 @@ from computehub_ext.api.views import Json
 from computehub_ext.bookings import moving
 from computehub_ext.bookings import service as bookings
 from computehub_ext.bookings import when as words
-from computehub_ext.bookings.model import Booking
+from computehub_ext.bookings.model import Booking, BookingState
 from computehub_ext.bookings.series import SeriesWish, find_series, quote_series, release_of_series, whole_second
 from computehub_ext.client.edge import Edge, moment, page_size
 from computehub_ext.core.actor import Actor, Via
@@ -266,6 +266,8 @@ class BookingCalls(Edge):
                 self._operator.begin_closing(unit, lease.id, EndReason.RETURNED, now=now)
                 return self._booking_view(unit, bookings.find(unit, booking_id, person_id=person.id))
             held = bookings.find(unit, booking_id, person_id=person.id)
+            if held.state is BookingState.CANCELLED:
+                return self._booking_view(unit, held)  # what it cost was settled then; nothing more flows back
             charged = bookings.charged_for(unit, held, self._operator.kept, now)
             booking = bookings.cancel(unit, self._calendar, booking_id=booking_id, person_id=person.id, now=now,
                                       kept=self._operator.kept)  # fmt: skip

@@ -17,7 +17,7 @@ from computehub_ext.core.errors import Invalid, NoCapacity, Refused
 from computehub_ext.leases import store
 from computehub_ext.leases.berth_keeper import ASKED_MAX, BerthKeeper
 from computehub_ext.testing.fake_backend import FakeBackend
-from tests.support.plane import CREDIT, SPECS, Plane, browser, spec
+from tests.support.plane import CREDIT, SPECS, Plane, browser, kernel, spec
 
 LEAD = timedelta(minutes=10)
 
@@ -140,6 +140,28 @@ def test_a_booking_that_grows_beyond_what_its_place_gives_is_asked_for_anew(hub:
     hub.tick()
     (second,) = held(hub)
     assert second != first
+
+
+def test_what_cancelling_cost_does_not_flow_back_when_it_is_cancelled_again(hub: Plane) -> None:
+    asked = {"model": "T4", "starts_at": "2026-03-02T10:00:00Z", "duration_seconds": 3600}
+    booking = hub.book(kernel(), hub.key(), **asked)
+    until(hub, at(10, 12))
+
+    def left() -> int:
+        return int(hub.me(browser())["allowance"]["left_microcredits"])
+
+    before = left()
+    heard: list[str] = []
+    hub.database.listen(lambda event: heard.append(event.payload["action"]), in_background=False)
+    hub.database.deliver()
+    heard.clear()
+    first = hub.cancel_booking(browser(), hub.key(), booking["id"])
+    hub.database.deliver()
+    assert (left() - before, heard) == (CREDIT * 4 // 5, ["cancelled"])
+    assert hub.cancel_booking(browser(), hub.key(), booking["id"]) == first
+    hub.database.deliver()
+    assert (left() - before, heard) == (CREDIT * 4 // 5, ["cancelled"])
+    assert hub.money() == (9.8, 9.8)
 
 
 def test_nobody_comes_and_the_place_goes_back_when_the_calendar_says_so(hub: Plane) -> None:
