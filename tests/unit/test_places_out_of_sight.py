@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
-from computehub_ext.backends.model import Ending
+from computehub_ext.backends.model import Ending, Look
 from computehub_ext.core.clock import ManualClock
 from computehub_ext.core.credits import rated
 from computehub_ext.core.database import Database
-from computehub_ext.core.errors import NoCapacity
+from computehub_ext.core.errors import NoCapacity, NotHeard
 from computehub_ext.leases import store
 from computehub_ext.testing.fake_backend import FakeBackend
 from tests.support.plane import CREDIT, SPECS, Plane, browser
@@ -128,6 +131,44 @@ def test_a_place_that_does_not_answer_is_asked_once_and_then_left_alone_for_a_wh
     hub.tick(seconds=11)
     assert len(asked) == 2
     assert hub.again(lease)["state"] == "running"
+
+
+def test_a_kernel_that_is_not_heard_from_keeps_nobody_else_s_from_being_renewed(
+    hub: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silent = hub.running(kernel_id="k1", model="T4")
+    other = hub.running(kernel_id="k2", model="V100")
+    look = hub.backend.look
+
+    def looked(placement_id: str) -> Look:
+        if placement_id == silent["placement_id"]:
+            raise NotHeard("The kernel's job runs, and is not heard from.")
+        return look(placement_id)
+
+    monkeypatch.setattr(hub.backend, "look", looked)
+    hub.pass_time(minutes=20)
+    assert hub.again(other)["state"] == "running"
+    assert hub.again(silent)["end_reason"] == "place_lost"
+
+
+def test_starts_that_wait_hold_up_nobody_s_interrupt_or_end(hub: Plane, monkeypatch: pytest.MonkeyPatch) -> None:
+    lease, go_on = hub.running(), threading.Event()
+    monkeypatch.setattr(hub.plane._operator, "start", lambda *_: go_on.wait(60))
+
+    async def a_course_comes() -> dict[str, Any]:
+        starts = [
+            asyncio.ensure_future(hub.plane.start_placement("lease", "/", "python3", b"k", "ada", {}))
+            for _ in range(20)
+        ]
+        await asyncio.sleep(0)
+        try:
+            await hub.plane.interrupt_placement(lease["placement_id"])
+            return await asyncio.wait_for(hub.plane.release_lease(lease["id"], "returned"), 30)
+        finally:
+            go_on.set()
+            await asyncio.gather(*starts, return_exceptions=True)
+
+    assert hub.run(a_course_comes())["state"] == "closed"
 
 
 def test_a_place_that_was_configured_away_is_out_of_sight_and_breaks_nothing(
