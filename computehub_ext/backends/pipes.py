@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import subprocess
 import threading
 from collections.abc import Mapping, Sequence
 
 from .shells import READ_BYTES
+from .waiting import WokenStream
 
-_RETRY_SECONDS = 0.05
 _END_SECONDS_MAX = 3.0
 
 
-class PipeStream:
+class PipeStream(WokenStream):
     """Raises ``OSError`` where the program can't be run."""
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
@@ -33,24 +32,10 @@ class PipeStream:
         self._stdin, self._stdout = self._program.stdin, self._program.stdout
         for end in (self._stdin, self._stdout):
             os.set_blocking(end.fileno(), False)
-        self._woken, self._waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._in_use = threading.Lock()
-        self._waking = threading.Lock()
-        self._is_over = False
+        super().__init__()
 
-    def exchange(self, out: bytes, seconds: float) -> tuple[int, bytes | None]:
-        with self._in_use:
-            if self._is_over:
-                return 0, None
-            sent = self._sent(out)
-            found = self._received()
-            if found == b"":
-                wait = min(seconds, _RETRY_SECONDS) if sent < len(out) else seconds
-                select.select([self._stdout.fileno(), self._woken], [], [], wait)
-                with contextlib.suppress(BlockingIOError):
-                    os.read(self._woken, 4096)
-                found = self._received()
-            return sent, found
+    def _descriptor(self) -> int:
+        return self._stdout.fileno()
 
     def _sent(self, out: bytes) -> int:
         try:
@@ -66,26 +51,18 @@ class PipeStream:
         except OSError:
             return None
 
-    def wake(self) -> None:
-        with self._waking, contextlib.suppress(OSError):
-            if not self._is_over:
-                os.write(self._waker, b"w")
-
     def close(self) -> None:
         """End its input, by which it ends; and it, where that is not enough."""
         self.wake()
         with self._in_use:
             if self._is_over:
                 return
-            with self._waking:
-                self._is_over = True
+            self._is_over_now()
             self._stdin.close()
             try:
                 self._drain_until_it_ends()
             finally:
                 self._stdout.close()
-                os.close(self._woken)
-                os.close(self._waker)
 
     def _drain_until_it_ends(self) -> None:
         os.set_blocking(self._stdout.fileno(), True)

@@ -7,11 +7,9 @@ nobody; ``kernel/shell.py`` has a terminal of its own, and hears the end of its 
 from __future__ import annotations
 
 import contextlib
-import select
 import socket
 import ssl
 import struct
-import threading
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,12 +18,12 @@ from computehub_ext.core.errors import Refused
 from ..capabilities import Terminal, TerminalRequest
 from ..model import StartRequest
 from ..shells import ARGUMENTS, READ_BYTES, StreamTerminal
+from ..waiting import WokenStream
 from . import recipe
 from .containers import Containers
 from .engine import Container, Gone, NameTaken
 
 _HEADER = struct.Struct(">BxxxL")
-_RETRY_SECONDS = 0.05
 _NOT_NOW = (BlockingIOError, TimeoutError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
@@ -65,33 +63,18 @@ def _environment(containers: Containers, container: Container, request: Terminal
     return recipe.kernel_environment(settings, image, wanted, started_as, folder, containers.owner)
 
 
-class _EngineStream:
+class _EngineStream(WokenStream):
     """The engine's connection to a process: what it wrote comes in pieces that say on which of its two outputs."""
 
     def __init__(self, connection: Any) -> None:
+        super().__init__()
         self._held = connection  # lets go of the socket when it is collected
         self._socket = getattr(connection, "_sock", connection)
         self._socket.setblocking(False)
         self._pieces = bytearray()
-        self._woken, self._waker = socket.socketpair()
-        self._waker.setblocking(False)
-        self._woken.setblocking(False)
-        self._in_use = threading.Lock()
-        self._is_over = False
 
-    def exchange(self, out: bytes, seconds: float) -> tuple[int, bytes | None]:
-        with self._in_use:
-            if self._is_over:
-                return 0, None
-            sent = self._sent(out)
-            found = self._received()
-            if found == b"":
-                wait = min(seconds, _RETRY_SECONDS) if sent < len(out) else seconds
-                select.select([self._socket, self._woken], [], [], wait)
-                with contextlib.suppress(BlockingIOError):
-                    self._woken.recv(4096)
-                found = self._received()
-            return sent, found
+    def _descriptor(self) -> int:
+        return int(self._socket.fileno())
 
     def _sent(self, out: bytes) -> int:
         try:
@@ -125,10 +108,6 @@ class _EngineStream:
             del self._pieces[:end]
         return found
 
-    def wake(self) -> None:
-        with contextlib.suppress(OSError):
-            self._waker.send(b"w")
-
     def close(self) -> None:
         """The engine passes the end of the connection on to the program, as the end of its standard input."""
         with contextlib.suppress(OSError):
@@ -136,9 +115,9 @@ class _EngineStream:
         self.wake()
         with self._in_use:
             if not self._is_over:
-                self._is_over = True
+                self._is_over_now()
                 # A socket under TLS stays open as long as the answer that it came with.
                 answer = getattr(self._held, "_response", None) or self._held
-                for each in (answer, self._held, self._socket, self._woken, self._waker):
+                for each in (answer, self._held, self._socket):
                     with contextlib.suppress(OSError):
                         each.close()

@@ -11,7 +11,6 @@ import contextlib
 import os
 import re
 import secrets
-import select
 import socket
 import subprocess
 import threading
@@ -19,6 +18,8 @@ import time
 from pathlib import Path
 
 from computehub_ext.core.errors import Invalid, Unreachable
+
+from ..waiting import wait_to_read
 
 _SOCKET = "/var/run/docker.sock"
 _WAIT = "echo ready; exec cat >/dev/null"
@@ -91,7 +92,11 @@ class Tunnel:
             try:
                 self._open()
             except OSError as problem:
+                self._end()
                 self._fail(f"ssh can't be started ({problem.strerror})", problem)
+            except BaseException:
+                self._end()  # or its process would be taken for an open tunnel by who asks next
+                raise
 
     def complaint(self) -> str:
         """Return what ssh last said of a connection that it could not make on the other side."""
@@ -137,10 +142,10 @@ class Tunnel:
             while b"ready" not in heard:
                 left = deadline - time.monotonic()
                 part = b""
-                if left > 0 and select.select([self._process.stdout], [], [], left)[0]:
+                if left > 0 and wait_to_read(left, self._process.stdout.fileno()):
                     part = os.read(self._process.stdout.fileno(), 4096)
                 if not part:
-                    self._end()
+                    self._end()  # so that it has said all
                     said.seek(0)
                     text = said.read(_SAID_MAX).decode(errors="replace").strip()
                     self._fail(_in_words(text) if left > 0 else "it does not answer")
