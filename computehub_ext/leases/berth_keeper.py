@@ -193,7 +193,7 @@ class BerthKeeper:
 
     def _ask_for(self, berth: Berth, now: datetime) -> None:
         backend = self._berths.get(berth.backend)
-        if backend is None:
+        if backend is None or not self._is_open(berth):  # given back or taken, while others were asked
             return
         request = BerthRequest(
             placement_id=berth.id,
@@ -225,8 +225,11 @@ class BerthKeeper:
         self._database.write(lambda unit: store.end_berth(unit, berth.id, BerthState.LOST, now, message))
 
     def _give_back(self, berth: Berth, now: datetime) -> None:
-        self._database.write(lambda unit: store.end_berth(unit, berth.id, BerthState.GIVEN_BACK, now))
-        self._stop(berth)
+        if self._database.write(lambda unit: store.end_berth(unit, berth.id, BerthState.GIVEN_BACK, now)):
+            self._stop(berth)
+
+    def _is_open(self, berth: Berth) -> bool:
+        return self._database.read(lambda unit: store.berth_is_open(unit, berth.id))
 
     def _stop(self, berth: Berth) -> None:
         try:
@@ -274,8 +277,12 @@ class BerthKeeper:
             self._keep(berth, until)
 
     def _keep(self, berth: Berth, until: datetime) -> None:
+        def renew(backend: Backend) -> None:
+            if self._is_open(berth):  # else a kernel runs in it now, and this moment is none that was paid for
+                backend.renew(berth.id, until)
+
         try:
-            self._ask(berth.backend, lambda backend: backend.renew(berth.id, until))
+            self._ask(berth.backend, renew)
         except ComputeHubError as error:
             # The old moment stands there: nothing is kept longer than somebody knows of it.
             log.warning("the berth %s is not kept longer: %s", berth.id, error)

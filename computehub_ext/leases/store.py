@@ -143,6 +143,9 @@ _OPEN_BERTH_OF = Prepared(
     .where(berths.c.booking_id == bindparam("booking_id"), berths.c.state == BerthState.ASKED.value)
     .order_by(berths.c.created_at, berths.c.id)
 )
+_BERTH_IS_OPEN = Prepared(
+    select(berths.c.id).where(berths.c.id == bindparam("berth_id"), berths.c.state == BerthState.ASKED.value)
+)
 _ADD_CLAIM = Prepared(insert(device_claims))
 _CLAIMS = Prepared(select(device_claims.c.device_id))
 _CLAIMS_OF = Prepared(
@@ -298,14 +301,19 @@ def open_berth_of(unit: Unit, booking_id: str) -> Berth | None:
     return _berth(row) if row else None
 
 
-def change_berth(unit: Unit, berth_id: str, **values: Any) -> None:
-    """Change one that is still asked for; one that came to its end in the meantime stays as it is."""
+def berth_is_open(unit: Unit, berth_id: str) -> bool:
+    """Whether it is still asked for: neither taken nor at its end."""
+    return _BERTH_IS_OPEN.first(unit, berth_id=berth_id) is not None
+
+
+def change_berth(unit: Unit, berth_id: str, **values: Any) -> bool:
+    """Change one that is still asked for; False for one that came to its end meanwhile, which stays as it is."""
     change = update(berths).where(berths.c.id == berth_id, berths.c.state == BerthState.ASKED.value)
-    unit.connection.execute(change.values(**values))
+    return unit.connection.execute(change.values(**values)).rowcount > 0
 
 
-def end_berth(unit: Unit, berth_id: str, state: BerthState, now: datetime, message: str | None = None) -> None:
-    change_berth(unit, berth_id, state=state.value, ended_at=now, message=message)
+def end_berth(unit: Unit, berth_id: str, state: BerthState, now: datetime, message: str | None = None) -> bool:
+    return change_berth(unit, berth_id, state=state.value, ended_at=now, message=message)
 
 
 def losses_of(unit: Unit, booking_ids: Iterable[str]) -> dict[str, Losses]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -557,4 +557,54 @@ def test_who_cancels_waits_for_nobody_elses_berth(hub: Plane, monkeypatch: pytes
     monkeypatch.setattr(FakeBackend, "ask_berth", lambda _, request: asked.append(request))
     hub.cancel_booking(browser(), hub.key(), booking["id"])
     assert held(hub) == {}
+    assert asked == []
+
+
+# -- races -------------------------------------------------------------------------------------------------------------
+
+
+def before(monkeypatch: pytest.MonkeyPatch, step: str, act: Callable[[], Any]) -> None:
+    """Have something come in between, right before a step of the keeper's, once."""
+    go_on = getattr(BerthKeeper, step)
+    acts = [act]
+
+    def stepped(*args: Any) -> Any:
+        while acts:
+            acts.pop()()
+        return go_on(*args)
+
+    monkeypatch.setattr(BerthKeeper, step, stepped)
+
+
+def test_a_kernel_that_starts_meanwhile_is_not_told_what_was_for_its_place(
+    hub: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    booking = book(hub)
+    until(hub, at(9, 55))
+    (berth,) = held(hub)
+    hub.move_booking(browser(), hub.key(), booking["id"], starts_at="2026-03-02T10:02:00Z", duration_seconds=1800)
+    hub.clock.advance(minutes=8)
+    lease = hub.take(booking_id=booking["id"])
+    before(monkeypatch, "_keep", lambda: hub.start(lease))
+    hub.tick()
+    assert held(hub) == {berth: LookState.RUNNING}
+    assert hub.place.placements[berth].paid_until == hub.clock.now() + hub.settings.start_timeout
+
+
+def test_a_kernel_that_starts_meanwhile_is_not_given_back(hub: Plane, monkeypatch: pytest.MonkeyPatch) -> None:
+    booking = book(hub)
+    until(hub, at(10))
+    lease = hub.take(booking_id=booking["id"])
+    before(monkeypatch, "_give_back", lambda: hub.start(lease))
+    hub.plane._operator._keeper.give_all_back()
+    assert list(held(hub).values()) == [LookState.RUNNING]
+
+
+def test_what_is_cancelled_meanwhile_is_asked_for_no_more(hub: Plane, monkeypatch: pytest.MonkeyPatch) -> None:
+    booking = book(hub)
+    before(monkeypatch, "_ask_for", lambda: hub.cancel_booking(browser(), hub.key(), booking["id"]))
+    asked: list[BerthRequest] = []
+    monkeypatch.setattr(FakeBackend, "ask_berth", lambda _, request: asked.append(request))
+    until(hub, at(9, 55))
+    assert state_of(hub, booking) == "cancelled"
     assert asked == []
