@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from computehub_ext.api import terminals as conversations
 from computehub_ext.api.terminals import NOT_ALL_TAKEN, Conversation
+from computehub_ext.backends.docker import terminals as docker_terminals
 from computehub_ext.backends.shells import TYPED_BYTES_MAX, StreamTerminal
 from computehub_ext.core.actor import Actor, Via
-from computehub_ext.core.errors import Conflict
+from computehub_ext.core.errors import Conflict, Invalid
 
 
 class Slow:
@@ -121,3 +123,18 @@ async def test_who_pastes_too_much_is_told_once_until_something_is_taken(convers
     for conversation._plane.is_full in (False, True):
         await conversation.heard('["stdin", "x"]')
     assert conversation._socket.said == [told, told]
+
+
+def test_nothing_is_run_in_a_container_of_which_the_environment_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise Invalid("Its image is gone.")
+
+    ran: list[Any] = []
+    engine = SimpleNamespace(run_in=lambda *what: ran.append(what))
+    containers: Any = SimpleNamespace(settings=SimpleNamespace(python="python"), engine=engine)
+    container: Any = SimpleNamespace(id="c1")
+    request: Any = SimpleNamespace(rows=24, columns=80)
+    monkeypatch.setattr(docker_terminals, "_environment", fail)
+    with pytest.raises(Invalid):
+        docker_terminals.open_terminal(containers, container, request)
+    assert ran == []

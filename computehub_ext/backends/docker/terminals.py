@@ -30,6 +30,7 @@ _NOT_NOW = (BlockingIOError, TimeoutError, ssl.SSLWantReadError, ssl.SSLWantWrit
 def open_terminal(containers: Containers, container: Container, request: TerminalRequest) -> Terminal:
     """Open one in a container that runs. Raises ``Refused`` where it does not any more."""
     settings = containers.settings
+    environment = _environment(containers, container, request)  # may fail, when nothing runs there yet to be ended
     try:
         connection = containers.engine.run_in(container.id, [settings.python, *ARGUMENTS])
     except (Gone, NameTaken) as problem:
@@ -37,7 +38,7 @@ def open_terminal(containers: Containers, container: Container, request: Termina
     config = {
         "rows": request.rows,
         "columns": request.columns,
-        "environment": _environment(containers, container, request),
+        "environment": environment,
         "below": 1,  # the container's first process is the kernel's supervisor
     }
     return StreamTerminal(_EngineStream(connection), config)
