@@ -131,7 +131,9 @@ class TerminalCalls(Edge):
     async def _is_there(self, terminal_id: str, lease_id: str) -> None:
         now = asyncio.get_running_loop().time()
         if now - self._active_at.get(terminal_id, -ACTIVE_EVERY_SECONDS) >= ACTIVE_EVERY_SECONDS:
-            self._active_at[terminal_id] = now
+            # Of one that was taken over, or whose lease ended, nobody says that it is over.
+            recent = {each: at for each, at in self._active_at.items() if now - at < ACTIVE_EVERY_SECONDS}
+            self._active_at = {**recent, terminal_id: now}
             try:
                 await self._write(lambda unit, now: leases.keep(unit, lease_id=lease_id, now=now))
             except ComputeHubError:
@@ -144,6 +146,7 @@ class TerminalCalls(Edge):
 
     async def close_terminal(self, actor: Actor, terminal_id: str) -> Json:
         self._desk.drop(self._desk.find(terminal_id, actor.username))
+        self._active_at.pop(terminal_id, None)
         return {}
 
 

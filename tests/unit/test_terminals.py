@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,8 +13,13 @@ from computehub_ext.api import terminals as conversations
 from computehub_ext.api.terminals import NOT_ALL_TAKEN, Conversation
 from computehub_ext.backends.docker import terminals as docker_terminals
 from computehub_ext.backends.shells import TYPED_BYTES_MAX, StreamTerminal
+from computehub_ext.client import terminals as calls
 from computehub_ext.core.actor import Actor, Via
+from computehub_ext.core.clock import ManualClock
+from computehub_ext.core.database import Database
 from computehub_ext.core.errors import Conflict, Invalid
+from computehub_ext.leases.terminals import Key
+from tests.support.plane import Plane, browser
 
 
 class Slow:
@@ -138,3 +144,31 @@ def test_nothing_is_run_in_a_container_of_which_the_environment_is_not_known(mon
     with pytest.raises(Invalid):
         docker_terminals.open_terminal(containers, container, request)
     assert ran == []
+
+
+@pytest.fixture
+def hub(database: Database, clock: ManualClock) -> Iterator[Plane]:
+    hub = Plane(database, clock)
+    yield hub
+    hub.close()
+
+
+def test_nothing_is_kept_of_a_terminal_that_is_closed(hub: Plane) -> None:
+    kept, _ = hub.plane._desk.reserve(Key("ada", hub.take()["id"], "one"))
+    kept.begin(StreamTerminal(Slow(), {}))
+    hub.terminal_input(browser(), terminal_id=kept.id, typed="x")
+    assert list(hub.plane._active_at) == [kept.id]
+    hub.close_terminal(browser(), terminal_id=kept.id)
+    assert not hub.plane._active_at
+
+
+def test_nothing_is_kept_for_long_of_one_that_was_taken_over(hub: Plane, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calls, "ACTIVE_EVERY_SECONDS", 0.0)  # all is long ago
+    key = Key("ada", hub.take()["id"], "one")
+    kept, _ = hub.plane._desk.reserve(key)
+    kept.begin(StreamTerminal(Slow(), {}))
+    for _ in range(3):
+        hub.plane._desk.reserve(key)
+        hub.terminal_input(browser(), terminal_id=kept.id, typed="x")
+    assert list(hub.plane._active_at) == [kept.id]
+    hub.plane._desk.drop(kept)
