@@ -906,4 +906,25 @@ MUTANTS: tuple[Mutant, ...] = (
         new="            if found is None:\n",
         test="tests/integration/test_docker_late.py::test_who_puts_a_link_there_after_the_look_gets_no_kernel_with_it",
     ),
+    Mutant(
+        name="what cancelling a booking cost flows back when it is cancelled again",
+        file="computehub_ext/client/bookings.py",
+        old="            if held.state is BookingState.CANCELLED:\n",
+        new="            if False:\n",
+        test="tests/unit/test_booked_ahead.py::test_what_cancelling_cost_does_not_flow_back_when_it_is_cancelled_again",
+    ),
+    Mutant(
+        name="who could not reach a booked GPU is charged for having missed it",
+        file="computehub_ext/leases/berth_keeper.py",
+        old="            elif berth.ready_at is not None:\n                self._miss(berth)\n",
+        new="",
+        test="tests/unit/test_booked_ahead.py::test_nobody_missed_a_place_that_nobody_could_reach",
+    ),
+    Mutant(
+        name="a kernel is told the moment up to which its place was kept for it",
+        file="computehub_ext/leases/berth_keeper.py",
+        old="            if self._is_open(berth):  # else a kernel",
+        new="            if True:  # else a kernel",
+        test="tests/unit/test_booked_ahead.py::test_a_kernel_that_starts_meanwhile_is_not_told_what_was_for_its_place",
+    ),
 )
