@@ -205,7 +205,9 @@ def test_a_place_that_is_not_well_is_passed_over(hub: Plane) -> None:
 
 def test_of_two_pools_of_one_model_the_one_that_is_well_is_taken(hub: Plane) -> None:
     other = FakeBackend(hub.clock)
-    hub.plane._operator._places.backends["other"] = other
+    backends = hub.plane._operator._places.backends
+    assert isinstance(backends, dict)
+    backends["other"] = other
     cheaper = replace(SPECS[0], name="cheap T4", backend="other", rate_microcredits_per_hour=CREDIT // 2)
     hub.plane.open([*SPECS, cheaper])
     assert hub.running()["pool"] == "cheap T4"
