@@ -21,7 +21,7 @@ from tests.support.server import TOKEN, ServerProcess
 
 CLIENTS = 20
 REQUESTS = 400
-ROUNDS = 7
+ROUNDS = 21
 GOAL = 0.5
 
 EMPTY = "benchmarks.empty_handler"
