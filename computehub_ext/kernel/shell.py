@@ -115,7 +115,10 @@ class Shell:
             for descriptor in (0, 1, 2):
                 os.dup2(slave, descriptor)
             os.closerange(3, 256)
-            signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+            # What was ignored stays so in all that it starts: for a server that a script put into the background these
+            # are Ctrl-C and Ctrl-\\.
+            for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGPIPE, signal.SIGTSTP):
+                signal.signal(number, signal.SIG_DFL)
             _enter(folders)
             os.execve(program, [program], environment)
         except OSError as problem:

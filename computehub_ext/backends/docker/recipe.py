@@ -83,13 +83,13 @@ def wanted_by(settings: DockerSettings, request: StartRequest) -> Wanted:
     cwd = posixpath.normpath(request.cwd)
     if not _is_there(cwd, mounts, settings.is_remote):
         raise no_folder(request.cwd)
-    seen = []
+    user, seen = user_of(settings, request.username), []
     if not settings.is_remote:
         for template, mount in zip(settings.mounts, mounts, strict=True):
             if template.is_personal:
                 seen += _looked_at(mount)
     devices = () if request.simulated or not settings.gpus else tuple(device.uuid for device in request.devices)
-    return Wanted(user_of(settings, request.username), mounts, cwd, home, devices, seen=tuple(seen))
+    return Wanted(user, mounts, cwd, home, devices, seen=tuple(seen))
 
 
 def _looked_at(mount: Mount) -> list[tuple[str, int, int]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import signal
 import sys
 import threading
 import time
@@ -354,6 +355,20 @@ def test_a_flood_is_read_as_fast_as_it_is_shown_and_stops_nobody_else(hub: Hub, 
         shell.until("stopped1")
         grown_mib = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
         assert grown_mib < 64, "what nobody took was kept"
+
+
+def test_ctrl_c_interrupts_though_the_server_was_started_with_it_ignored(hub: Hub, lease: dict[str, Any]) -> None:
+    """As is what a shell script starts in the background."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with window(hub, lease["id"]) as shell:
+            shell.type("echo begun$((1)); sleep 1000")
+            shell.until("begun1")
+            shell.say("stdin", "\x03")
+            shell.type("echo stopped$((1))")
+            shell.until("stopped1")
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_file_is_pasted_whole(hub: Hub, lease: dict[str, Any]) -> None:
