@@ -85,8 +85,8 @@ class Database:
     def write(self, work: Callable[[Unit], T]) -> T:
         """Run ``work`` in one transaction; return its result once that is durable, or store nothing and raise.
 
-        ``work`` may run more than once (PostgreSQL, after a lost race), so what it does besides the database is
-        registered with ``unit.on_rollback`` or ``unit.after_commit``.
+        ``work`` may run more than once (after a lost race on PostgreSQL, after another's failure on SQLite), so what it
+        does besides the database is registered with ``unit.on_rollback`` or ``unit.after_commit``.
         """
         unit, result = self._writer.submit(work) if self._writer else self._write_with_retries(work)
         self._committed(unit)

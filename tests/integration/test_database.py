@@ -20,6 +20,7 @@ from computehub_ext.core import outbox
 from computehub_ext.core.clock import ManualClock
 from computehub_ext.core.database import Database, Event, Unit, UtcDateTime
 from computehub_ext.core.errors import Invalid, Unavailable
+from computehub_ext.core.writer import Request
 from tests.support.databases import EVERY_DATABASE, REAL_DATABASES
 
 notes = Table(
@@ -100,6 +101,69 @@ def test_many_threads_write_and_only_the_failing_ones_fail(database: Database) -
         outcome = list(threads.map(write, range(120)))
     assert outcome == [number % 3 != 0 for number in range(120)]
     assert database.read(texts) == [f"{number:03}" for number in range(120) if number % 3]
+
+
+@pytest.mark.parametrize("database", ["file"], indirect=True)
+def test_a_failure_among_many_costs_the_others_nothing_but_a_second_try(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A group is served without savepoints until one fails; then each has its own, as if it had been so all along."""
+    monkeypatch.setattr("computehub_ext.core.writer.GROUP_SECONDS", 60)
+    said: list[str] = []
+    ran: list[str] = []
+    undone: list[str] = []
+
+    def work(unit: Unit, text: str) -> list[str]:
+        ran.append(text)
+        unit.on_rollback(lambda: undone.append(text))
+        add(unit, text)
+        if text == "bad":
+            raise Invalid(f"saw {texts(unit)}")
+        return texts(unit)
+
+    def group(*wanted: str) -> list[Request]:
+        """Run them as one group, behind a request that waits until all have been asked for."""
+        assert database._writer is not None
+        entered, go_on = threading.Event(), threading.Event()
+
+        def first(unit: Unit) -> None:
+            assert unit.driver is not None
+            unit.driver.set_trace_callback(said.append)
+            entered.set()
+            assert go_on.wait(10)
+
+        done: list[Request] = []
+        requests = [Request(first, done.append)]
+        requests += [Request(lambda unit, text=text: work(unit, text), done.append) for text in wanted]
+        for each in (said, ran, undone):
+            each.clear()
+        database._writer.submit_soon(requests)
+        assert entered.wait(10)
+        go_on.set()
+        _until(lambda: len(done) == len(requests))
+        assert done == requests
+        return requests[1:]
+
+    a, b, bad, c = group("a", "b", "bad", "c")
+    assert (a.result, b.result, str(bad.error), c.result) == (
+        ["a"],
+        ["a", "b"],
+        "saw ['a', 'b', 'bad']",
+        ["a", "b", "c"],
+    )
+    assert (a.error, b.error, c.error) == (None, None, None)
+    assert ran == ["a", "b", "bad", "a", "b", "bad", "c"]
+    assert undone == ["bad", "b", "a", "bad"]
+    assert (said.count("COMMIT"), said.count("BEGIN IMMEDIATE")) == (1, 1), "the first was before anybody listened"
+    assert database.read(texts) == ["a", "b", "c"]
+
+    [bad] = group("bad")
+    assert (ran, undone) == (["bad"], ["bad"]), "the group after a failure marks where each request begins"
+    assert "SAVEPOINT request" in said
+
+    group("d"), group("e")
+    assert "SAVEPOINT request" not in said
+    assert database.read(texts) == ["a", "b", "c", "d", "e"]
 
 
 @EVERY_DATABASE

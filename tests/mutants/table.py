@@ -100,9 +100,23 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="a refused request leaves its change in memory",
         file="computehub_ext/core/writer.py",
-        old=("            request.error = error\n            unit.rolled_back()\n"),
-        new="            request.error = error\n",
+        old="        for request in reversed(served):\n            _undo(request)\n        if driver",
+        new="        if driver",
         test="tests/integration/test_database.py::test_a_failing_write_leaves_nothing_and_runs_its_undos_newest_first[file]",
+    ),
+    Mutant(
+        name="a refused request leaves its change in memory, where others came before it",
+        file="computehub_ext/core/writer.py",
+        old="            _undo(request)\n            if not driver",
+        new="            if not driver",
+        test="tests/integration/test_database.py::test_a_failure_among_many_costs_the_others_nothing_but_a_second_try",
+    ),
+    Mutant(
+        name="a job is called unknown that Slurm was asked about before it had it",
+        file="computehub_ext/backends/slurm/watch.py",
+        old="        if asked_at < held.submitted_at:\n",
+        new="        if False:\n",
+        test="tests/unit/test_slurm_watch.py::test_a_job_that_was_submitted_while_slurm_was_asked_is_not_called_unknown",
     ),
     Mutant(
         name="a lost commit is reported as stored",

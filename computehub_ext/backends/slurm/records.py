@@ -102,8 +102,8 @@ class Held:
         self.stop_asked = False
         self.cancelled_at = 0.0
         self.problem: Exception | None = None
-        self.is_submitted = False
-        """Whether this process submitted its job: an srun's is not in Slurm's books at once."""
+        self.submitted_at = 0.0
+        """When this process had submitted its job, which an srun's is not in Slurm's books at once; 0 if it did not."""
         self.is_awaited = False
         """Whether somebody waits for the berth to be ready."""
 

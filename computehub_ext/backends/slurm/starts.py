@@ -133,7 +133,7 @@ class Starts:
     def _have_job(self, held: Held, is_new: bool, model: str, device_count: int, username: str) -> None:
         """Have a job for the placement: one that an earlier call submitted, or a new one."""
         record = held.record
-        if record.job_id or held.peer is not None or held.is_submitted or (not is_new and self._find_job(held)):
+        if record.job_id or held.peer is not None or held.submitted_at or (not is_new and self._find_job(held)):
             return
         try:
             if self._link.problem:
@@ -194,7 +194,7 @@ class Starts:
             on_refusal=refused,
         )
         with held.changed:
-            held.is_submitted = True
+            held.submitted_at = time.time()
             record.job_id = job_id or record.job_id
             self._records.save(record)
 

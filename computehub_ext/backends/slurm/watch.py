@@ -194,6 +194,8 @@ class Watch:
         record = held.record
         if held.is_heard(self._settings.lost_seconds) or held.starting.locked():
             return
+        if asked_at < held.submitted_at:
+            return  # Slurm was asked before it had the job
         if not record.job_id:
             if asked_at - record.created_at > self._settings.command_seconds_max + OVERDUE_SECONDS:
                 self.end(held, Ending.START_FAILED, message="Its start was begun and given up.")
