@@ -60,10 +60,66 @@ REASONS = (
 _PR_SET_CHILD_SUBREAPER = 36
 
 
+class Spare:
+    """A child that waits to become a program of ours: another Python, started when it is wanted, takes 25 ms.
+
+    It is made before this process has a thread, a key or a token, none of which a copy of it should have. It goes when
+    its pipe is closed, as it is when this process ends.
+    """
+
+    def __init__(self) -> None:
+        taken, self._pipe = os.pipe()
+        self._code: int | None = None
+        self._pid = os.fork()
+        if self._pid == 0:
+            code = 1
+            try:
+                os.close(self._pipe)
+                _become(taken)
+                code = 0
+            except BaseException:
+                sys.excepthook(*sys.exc_info())
+            finally:
+                os._exit(code)  # nothing of the launcher's own end
+        os.close(taken)
+
+    def run(self, program: str, *arguments: str) -> None:
+        """Have it run the program at a path as ``__main__``. Raises OSError if it is gone."""
+        os.write(self._pipe, json.dumps([program, *arguments]).encode())
+        os.close(self._pipe)
+
+    def poll(self) -> int | None:
+        """Return its exit code once it has ended."""
+        if self._code is None:
+            pid, status = os.waitpid(self._pid, os.WNOHANG)
+            self._code = os.waitstatus_to_exitcode(status) if pid else None
+        return self._code
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:  # nobody else has its pid until then
+            os.kill(self._pid, number)
+
+
+def _become(taken: int) -> None:
+    import ctypes  # noqa: F401  what the supervisor needs is there when it is wanted
+    import fcntl  # noqa: F401
+
+    with open(taken, "rb") as pipe:
+        words = pipe.read()
+    if not words:
+        return  # nothing was started
+    sys.argv = json.loads(words)
+    with open(sys.argv[0], encoding="utf-8") as file:
+        program = file.read()
+    exec(compile(program, sys.argv[0], "exec"), {"__name__": "__main__", "__file__": sys.argv[0]})
+
+
 class Launcher:
     """One job's life, in one thread: messages, signals and the clock are taken in turn."""
 
-    def __init__(self, link: str, server_key: str, placement: str, token: str, wait_until: float = 0.0) -> None:
+    def __init__(
+        self, link: str, server_key: str, placement: str, token: str, spare: Spare, wait_until: float = 0.0
+    ) -> None:
         try:
             import zmq
         except ImportError as missing:
@@ -71,7 +127,7 @@ class Launcher:
                 f"{missing}: the job's Python, {sys.executable}, has no ipykernel. `kernels` of the place names it."
             )
 
-        self.zmq, self.link, self.placement, self.token = zmq, link, placement, token
+        self.zmq, self.link, self.placement, self.token, self.spare = zmq, link, placement, token, spare
         self.state = "waiting"
         self.began_at = time.monotonic()
         self.offset = 0.0
@@ -112,6 +168,9 @@ class Launcher:
         poller.register(self.socket, self.zmq.POLLIN)
         poller.register(woken, self.zmq.POLLIN)
         self._report()
+        import shutil  # noqa: F401  what a start needs, while the control plane reads that
+        import tempfile  # noqa: F401
+
         beat_at = time.monotonic() + BEAT_SECONDS
         while not self._is_over():
             wait = POLL_SECONDS if self.state == "starting" else max(0.0, beat_at - time.monotonic())
@@ -219,7 +278,7 @@ class Launcher:
         names: dict[str, Any] = {"__name__": "runner"}
         exec(compile(message["runner"], "runner.py", "exec"), names)  # the control plane's, over its own connection
         try:
-            self.kernel = names["Run"](message, message["paid_until"] - self.offset)
+            self.kernel = names["Run"](message, message["paid_until"] - self.offset, self.spare)
             self.state = "starting"
         except names["CannotStart"] as problem:
             self._finish("start_failed", str(problem), kind=problem.kind)
@@ -314,6 +373,7 @@ def _drain(woken: socket.socket) -> None:
 
 
 def main() -> int:
+    spare = Spare()
     options = dict(zip(sys.argv[1::2], sys.argv[2::2]))
     path = os.path.expandvars(options["--token-file"])
     try:
@@ -323,8 +383,8 @@ def main() -> int:
     except OSError as problem:
         sys.stderr.write(f"The token of this job can't be read: {problem}. It may have been used by another one.\n")
         return NO_CODE + REASONS.index("start_failed")
-    wait_until = float(options.get("--wait-until", 0))
-    return Launcher(options["--link"], options["--server-key"], options["--placement"], token, wait_until).run()
+    link, server_key, placement = (options[name] for name in ("--link", "--server-key", "--placement"))
+    return Launcher(link, server_key, placement, token, spare, float(options.get("--wait-until", 0))).run()
 
 
 if __name__ == "__main__":

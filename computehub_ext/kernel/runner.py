@@ -13,7 +13,6 @@ import re
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -41,9 +40,11 @@ class Run:
         The control plane's ``start``.
     paid_until:
         The moment at which the supervisor ends it unless ``renew`` moved it.
+    spare:
+        The launcher's child, which becomes the supervisor.
     """
 
-    def __init__(self, request: dict[str, Any], paid_until: float) -> None:
+    def __init__(self, request: dict[str, Any], paid_until: float, spare: Any) -> None:
         node = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
         if not os.path.isdir(request["cwd"]):
             raise CannotStart(f"There is no folder {request['cwd']} on {node}.", "folder")
@@ -79,11 +80,8 @@ class Run:
             "parent": os.getpid(),
         }
         _write(os.path.join(self._place, "request.json"), json.dumps(to_start))
-        self._supervisor = subprocess.Popen(
-            [sys.executable, "-I", "-S", programs["supervisor"], self._place, "-"],
-            stdin=subprocess.DEVNULL,
-            env={name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ},
-        )
+        spare.run(programs["supervisor"], self._place, "-")
+        self._supervisor = spare
         self._is_stopped = False
 
     def listens(self) -> bool:
@@ -122,8 +120,7 @@ class Run:
 
     def terminate(self) -> None:
         """The cluster ends the job: in order, but as the supervisor sees fit."""
-        if self._supervisor.poll() is None:
-            self._supervisor.send_signal(signal.SIGTERM)
+        self._supervisor.send_signal(signal.SIGTERM)
 
     def python_version(self) -> str:
         return self._read("python_version")
