@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import queue
 import secrets
 import statistics
 import tempfile
@@ -157,6 +158,9 @@ class PlainKernel:
     def interrupt(self) -> None:
         self.manager.interrupt_kernel()
 
+    def is_alive(self) -> bool:
+        return self.manager.is_alive()
+
     def stop(self) -> None:
         self.manager.shutdown_kernel(now=True)
 
@@ -174,17 +178,20 @@ def closed(client: BlockingKernelClient) -> None:
         client.context.destroy(linger=0)
 
 
-def first_reply(client: BlockingKernelClient) -> None:
+def first_reply(client: BlockingKernelClient, is_alive: Callable[[], bool] = lambda: True) -> None:
     message_id = client.execute(CELL)
-    reply_to(client, message_id)
+    reply_to(client, message_id, is_alive)
 
 
-def reply_to(client: BlockingKernelClient, message_id: str) -> dict[str, Any]:
+def reply_to(
+    client: BlockingKernelClient, message_id: str, is_alive: Callable[[], bool] = lambda: True
+) -> dict[str, Any]:
     deadline = time.monotonic() + REPLY_SECONDS_MAX
-    while time.monotonic() < deadline:
-        reply: dict[str, Any] = client.get_shell_msg(timeout=REPLY_SECONDS_MAX)
-        if reply["parent_header"].get("msg_id") == message_id:
-            return reply["content"]
+    while time.monotonic() < deadline and is_alive():
+        with contextlib.suppress(queue.Empty):
+            reply: dict[str, Any] = client.get_shell_msg(timeout=2)
+            if reply["parent_header"].get("msg_id") == message_id:
+                return reply["content"]
     raise TimeoutError("The kernel did not reply.")
 
 

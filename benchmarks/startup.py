@@ -1,4 +1,7 @@
-"""From starting the server's process to its first page, with the extension and without it, in turns."""
+"""From starting the server's process to its first page, with the extension and without it, in turns.
+
+Without it means disabled: Jupyter asks even then what there is, which takes about 6 ms of both.
+"""
 
 from __future__ import annotations
 

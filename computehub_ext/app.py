@@ -7,6 +7,7 @@ first request that needs it (see ``plane.LazyPlane``).
 from __future__ import annotations
 
 import asyncio
+import gc
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -172,6 +173,9 @@ class ComputeHub(ExtensionApp):
 
         super()._link_jupyter_server_extension(serverapp)
         wiring.link(serverapp)
+        # What is imported stays. To look through it for garbage once more, which our own objects would bring about,
+        # takes 80 ms of the first page, and as long of some request later on.
+        gc.freeze()
 
     def initialize_settings(self) -> None:
         from computehub_ext.api import identity

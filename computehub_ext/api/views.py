@@ -22,6 +22,9 @@ from computehub_ext.reports.history import HistoryLine
 
 Json = dict[str, Any]
 
+_FOR_MOVES = {"state_port"}
+"""What a place says of itself for those who carry variables, and to nobody's use elsewhere."""
+
 
 def moment(at: datetime | None) -> str | None:
     """RFC 3339 in UTC, ending in Z."""
@@ -219,7 +222,7 @@ def lease(
         "billed_as": "credits",
         "server_now": moment(now),
         "placement_id": placement_id,
-        "place": {"name": pool.backend, "details": dict(place_details)},
+        "place": {"name": pool.backend, "details": {k: v for k, v in place_details.items() if k not in _FOR_MOVES}},
         "devices": [{"index": d.index, "uuid": d.uuid, "name": value.model} for d in devices],
         "roomier": offer(roomier) if roomier is not None else None,
         "terminal": terminal,

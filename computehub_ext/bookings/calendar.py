@@ -283,7 +283,8 @@ class Calendar:
     """The indexes of all pools.
 
     Readers may see what a transaction took and has not yet committed. That errs on the safe side: they may be refused
-    what comes free a moment later, never promised what is taken.
+    what comes free a moment later. A group of writes that is served again (``core/writer``) shows for some milliseconds
+    as free what it takes again: who asks for a price may see that, who books comes after it.
     """
 
     def __init__(self) -> None:

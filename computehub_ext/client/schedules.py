@@ -62,7 +62,7 @@ class ScheduleCalls(BookingCalls):
                 longer = self._move_end_of(unit, actor, person, lease, booking, changed, key, approval_id, now)
                 if isinstance(longer, ApprovalWanted):
                     return longer
-                moved_leases.append(lease.id)
+                moved_leases[:] = [lease.id]  # it may be done twice
                 return self._booking_view(unit, bookings.find(unit, booking.id))
             more = changed.amount_microcredits - booking.amount_microcredits
             if actor.via is Via.KERNEL and more > 0:

@@ -149,7 +149,7 @@ class GroupWriter:
                 served.append(request)
                 if self._is_careful or request.read_only:
                     self._serve_apart(connection, driver, request, seen)
-                elif not self._serve(connection, request, seen):
+                elif not self._serve(connection, request, seen) or not driver.in_transaction:
                     self._is_careful = True
                     self._serve_again(connection, driver, served, seen)
                 if len(served) >= GROUP_MAX or time.monotonic() > until:

@@ -27,6 +27,7 @@ supervisor (``supervisor.py``) ends the kernel. The exit code tells how it ended
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -91,19 +92,25 @@ class Spare:
     def poll(self) -> int | None:
         """Return its exit code once it has ended."""
         if self._code is None:
-            pid, status = os.waitpid(self._pid, os.WNOHANG)
-            self._code = os.waitstatus_to_exitcode(status) if pid else None
+            try:
+                pid, status = os.waitpid(self._pid, os.WNOHANG)
+            except ChildProcessError:
+                return self._code  # seen meanwhile: a signal's handler asks too
+            if pid:
+                self._code = os.waitstatus_to_exitcode(status)
         return self._code
 
     def send_signal(self, number: int) -> None:
         if self.poll() is None:  # nobody else has its pid until then
-            os.kill(self._pid, number)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._pid, number)
 
 
 def _become(taken: int) -> None:
     import ctypes  # noqa: F401  what the supervisor needs is there when it is wanted
     import fcntl  # noqa: F401
 
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # to the whole job; the supervisor takes them one by one
     with open(taken, "rb") as pipe:
         words = pipe.read()
     if not words:
@@ -195,7 +202,9 @@ class Launcher:
     def _is_over(self) -> bool:
         if self.end is not None:
             return self.is_done or time.monotonic() - self.ended_at > GOODBYE_SECONDS_MAX
-        if self.state == "waiting" and (self.is_signalled or self._has_waited()):
+        if self.state == "waiting" and self.spare.poll() is not None and not self.is_signalled:
+            self._finish("start_failed", f"What was kept for the kernel on {socket.gethostname()} was ended.")
+        elif self.state == "waiting" and (self.is_signalled or self._has_waited()):
             unwanted = self.wait_until and not self.is_signalled
             self._finish(
                 "unpaid" if unwanted else "start_failed",

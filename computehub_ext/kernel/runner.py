@@ -41,10 +41,12 @@ class Run:
     paid_until:
         The moment at which the supervisor ends it unless ``renew`` moved it.
     spare:
-        The launcher's child, which becomes the supervisor.
+        The launcher's child, which becomes the supervisor; one that was submitted before an upgrade has none.
     """
 
-    def __init__(self, request: dict[str, Any], paid_until: float, spare: Any) -> None:
+    def __init__(self, request: dict[str, Any], paid_until: float, spare: Any = None) -> None:
+        if spare is None:
+            raise CannotStart("This job was submitted by an older ComputeHub. Start again: that submits a new one.")
         node = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
         if not os.path.isdir(request["cwd"]):
             raise CannotStart(f"There is no folder {request['cwd']} on {node}.", "folder")

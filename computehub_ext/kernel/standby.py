@@ -41,6 +41,8 @@ from ipykernel.kernelapp import IPKernelApp  # noqa: E402
 from IPython.paths import get_ipython_dir  # noqa: E402
 from tornado.ioloop import IOLoop  # noqa: E402
 
+gc.freeze()  # nor is it looked at whenever a cell makes garbage
+
 MESSAGE_BYTES_MAX = 1024 * 1024
 MESSAGE_SECONDS_MAX = 2.0
 IPYKERNEL_MIN = (7, 4)
@@ -113,9 +115,11 @@ class LeasedKernelApp(IPKernelApp):
         self.hb_port = self.heartbeat.port
         self.heartbeat.start()
 
+    def init_shell(self) -> None:
+        super().init_shell()
+        gc.enable()  # before extensions and start-up files, which are the person's
+
     def init_code(self) -> None:
-        gc.freeze()  # nor is it looked at whenever a cell makes garbage
-        gc.enable()
         if not self.is_standby:
             super().init_code()
 

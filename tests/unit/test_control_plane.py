@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -438,12 +439,17 @@ def test_a_restart_on_the_same_lease_takes_a_new_placement(hub: Plane) -> None:
     assert now["placement_id"] != lease["placement_id"]
 
 
+def test_what_a_place_says_for_moves_is_not_shown(hub: Plane, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = hub.backend.start
+    said = {"node": "gpu-3", "state_port": "30106:32768"}
+    monkeypatch.setattr(hub.backend, "start", lambda request: replace(start(request), details=said))
+    assert hub.again(hub.running())["place"]["details"] == {"node": "gpu-3"}
+
+
 def test_what_runs_without_a_row_is_stopped(hub: Plane) -> None:
     lease = hub.running()
     request = hub.place.placements[lease["placement_id"]].request
     assert request is not None
-    from dataclasses import replace
-
     hub.backend.start(replace(request, placement_id="stray"))
     assert hub.in_place() == 2
     hub.tick(seconds=1)
