@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from computehub_ext.backends.model import LookState
@@ -159,6 +160,27 @@ def test_a_job_that_is_preempted_while_it_waits_is_submitted_again(make, slurm, 
     assert second != first
     hub.wait_for_start(booking)
     assert hub.start_in(hub.take(booking_id=booking["id"], count=4))["placement_id"] == second
+
+
+def test_a_job_that_could_start_no_kernel_any_more_is_submitted_again(make, slurm, monkeypatch):  # noqa: F811
+    """What becomes the supervisor was killed while the job waited, such as for want of memory on the node."""
+    monkeypatch.setattr(berths, "PAUSE", timedelta(seconds=1))
+    hub = make()
+    hub.book_soon(8)
+    (first,) = hub.ready()
+    marked = {each.pid: each for each in psutil.process_iter() if first in _command_of(each)}
+    (spare,) = [each for each in marked.values() if each.ppid() in marked]
+    spare.kill()
+    hub.beat_until(lambda: first not in hub.berths(), "it is not seen to be gone")
+    (second,) = hub.ready()
+    assert second != first
+
+
+def _command_of(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
 
 
 def test_a_full_cluster_is_told_and_the_job_keeps_its_place_in_the_queue(make, slurm):  # noqa: F811

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from computehub_ext.kernel import launcher
+from computehub_ext.kernel import launcher, runner
+from computehub_ext.testing.kernels import wait_for
 
 _KEEPS_ONE = f"""
 import sys, time
@@ -48,6 +49,29 @@ def test_one_that_is_gone_is_told_as_an_error() -> None:
     assert _waited_for(spare) == -signal.SIGKILL
     with pytest.raises(OSError, match="pipe"):
         spare.run("/no/such/program.py")
+
+
+def test_an_interrupt_of_the_whole_job_is_not_for_it() -> None:
+    """Such as ``scancel -s INT``."""
+    spare = launcher.Spare()
+    try:
+        wait_for(lambda: _ignores(spare._pid, signal.SIGINT), 10, "it takes interrupts")
+        spare.send_signal(signal.SIGINT)
+        assert spare.poll() is None
+    finally:
+        spare.send_signal(signal.SIGKILL)
+        _waited_for(spare)
+
+
+def _ignores(pid: int, number: int) -> bool:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    (ignored,) = [line.split()[1] for line in lines if line.startswith("SigIgn:")]
+    return bool(int(ignored, 16) >> (number - 1) & 1)
+
+
+def test_a_job_from_before_an_upgrade_is_told_why_it_ends() -> None:
+    with pytest.raises(runner.CannotStart, match="older ComputeHub"):
+        runner.Run({"cwd": "/"}, 0.0)
 
 
 def test_it_goes_with_a_launcher_that_is_killed() -> None:
