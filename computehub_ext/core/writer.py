@@ -149,7 +149,7 @@ class GroupWriter:
                 served.append(request)
                 if self._is_careful or request.read_only:
                     self._serve_apart(connection, driver, request, seen)
-                elif not self._serve(connection, request, seen) or not driver.in_transaction:
+                elif not self._serve(connection, driver, request, seen):
                     self._is_careful = True
                     self._serve_again(connection, driver, served, seen)
                 if len(served) >= GROUP_MAX or time.monotonic() > until:
@@ -169,23 +169,28 @@ class GroupWriter:
             _tell(served)
         return closing, failed
 
-    def _serve(self, connection: Connection, request: Request, seen: dict[Any, Any]) -> bool:
+    def _serve(
+        self, connection: Connection, driver: sqlite3.Connection, request: Request, seen: dict[Any, Any]
+    ) -> bool:
         """Run its work, and say whether what it did may stay."""
         unit = request.unit = self._make_unit(connection, request.read_only, seen)
         try:
             request.result = request.work(unit)
         except BaseException as error:
             request.error = error
+        if request.error is None and not driver.in_transaction:
+            # SQLite itself rolled everything back (disk full, I/O error), though the work said nothing of it.
+            request.error = Unavailable("The database lost its transaction.")
         return request.error is None and not request.read_only
 
     def _serve_apart(
         self, connection: Connection, driver: sqlite3.Connection, request: Request, seen: dict[Any, Any]
     ) -> None:
         driver.execute("SAVEPOINT request")
-        if not self._serve(connection, request, seen):
+        if not self._serve(connection, driver, request, seen):
             _undo(request)
             if not driver.in_transaction:
-                # SQLite itself rolled everything back (disk full, I/O error), the earlier requests with it.
+                # The earlier requests with it.
                 raise Unavailable("The database lost its transaction.") from request.error
             driver.execute("ROLLBACK TO request")
             seen.clear()  # it may have seen what it wrote itself

@@ -166,6 +166,33 @@ def test_a_failure_among_many_costs_the_others_nothing_but_a_second_try(
     assert database.read(texts) == ["a", "b", "c", "d", "e"]
 
 
+@pytest.mark.parametrize("database", ["file"], indirect=True)
+@pytest.mark.parametrize("others", [False, True])
+def test_a_transaction_that_was_lost_in_silence_is_not_told_as_stored(database: Database, others: bool) -> None:
+    all_there = threading.Event()
+
+    def first(unit: Unit) -> None:
+        assert all_there.wait(10)
+        add(unit, "first")
+
+    def loses(unit: Unit) -> None:
+        add(unit, "lost")
+        unit.connection.exec_driver_sql("ROLLBACK")  # as SQLite does itself when the disk is full
+
+    done: list[Request] = []
+    behind = lambda unit: add(unit, "behind")  # noqa: E731
+    requests = [Request(work, done.append) for work in ((first, loses, behind) if others else (loses,))]
+    assert database._writer is not None
+    database._writer.submit_soon(requests)
+    all_there.set()
+    _until(lambda: len(done) == len(requests))
+    told = [type(request.error) for request in done]
+    assert told == ([Unavailable, Unavailable, type(None)] if others else [Unavailable])
+    assert database.read(texts) == (["behind"] if others else [])
+    database.write(lambda unit: add(unit, "later"))
+    assert "later" in database.read(texts)
+
+
 @EVERY_DATABASE
 def test_counting_up_in_many_threads_loses_nothing(database: Database) -> None:
     """Read, then write: right only if no two writers see the same state."""

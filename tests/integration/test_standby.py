@@ -63,6 +63,14 @@ def test_who_comes_when_none_is_ready_gets_a_new_one(make: Make, tmp_path: Path)
     assert [backend.start(ask(tmp_path)).warm for _ in range(2)] == [True, False]
 
 
+def test_garbage_is_collected_in_both(make: Make, tmp_path: Path) -> None:
+    """It is not while they import; and what they imported is never looked at again."""
+    backend = make(1, replace_delay_seconds=3600)
+    for _ in range(2):
+        with KernelTalk(backend.start(ask(tmp_path)).connection_info) as kernel:
+            assert kernel.run("import gc; print(gc.isenabled(), gc.get_freeze_count() > 10_000)") == "True True\n"
+
+
 def test_standbys_are_no_placements(make: Make) -> None:
     assert make(1).list_placements() == []
 

@@ -112,6 +112,21 @@ MUTANTS: tuple[Mutant, ...] = (
         test="tests/integration/test_database.py::test_a_failure_among_many_costs_the_others_nothing_but_a_second_try",
     ),
     Mutant(
+        name="a transaction that was lost in silence is told as stored",
+        file="computehub_ext/core/writer.py",
+        old="        if request.error is None and not driver.in_transaction:\n",
+        new="        if False:\n",
+        test="tests/integration/test_database.py::test_a_transaction_that_was_lost_in_silence_is_not_told_as_stored",
+    ),
+    Mutant(
+        name="a job that can start no kernel any more is kept for a booking",
+        file="computehub_ext/kernel/launcher.py",
+        old='        if self.state == "waiting" and self.spare.poll() is not None and not self.is_signalled:\n',
+        new="        if False:\n",
+        test="tests/integration/test_slurm_bookings.py::"
+        "test_a_job_that_could_start_no_kernel_any_more_is_submitted_again",
+    ),
+    Mutant(
         name="a job is called unknown that Slurm was asked about before it had it",
         file="computehub_ext/backends/slurm/watch.py",
         old="        if asked_at < held.submitted_at:\n",
