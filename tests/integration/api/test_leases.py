@@ -74,6 +74,18 @@ def test_ending_settles_and_releases_the_rest(hub: Hub) -> None:
     assert hub.as_("alice").get("leases", params={"live": True}).json()["items"] == []
 
 
+def test_an_estimate_goes_by_what_this_persons_notebook_did(hub: Hub) -> None:
+    lease = hub.lease("chk_bob", seconds=3600)
+    hub.clock.advance(minutes=15)
+    asked = {"model": "V100", "duration_seconds": 3600, "notebook_path": "train.ipynb"}
+    assert hub.as_("bob").get("estimates", params=asked).json()["runs"] == 0, "it still runs"
+    hub.as_("bob").post(f"leases/{lease['id']}/end")
+    told = hub.as_("bob").get("estimates", params=asked).json()
+    assert (told["runs"], told["usual_duration_seconds"], told["usual_microcredits"]) == (1, 900, 625_000)
+    assert told["most_microcredits"] == 2_500_000
+    assert hub.as_("bob").get("estimates", params={**asked, "notebook_path": "other.ipynb"}).json()["runs"] == 0
+
+
 @pytest.mark.parametrize("seconds", [0, -60, 10**12, "60", 1.5])
 def test_an_extension_that_is_none_is_refused(hub: Hub, lease: dict[str, Any], seconds: object) -> None:
     for verb in ("extend", "shorten"):
