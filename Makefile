@@ -34,7 +34,7 @@ format: .venv/test ## Format the code in place
 bench: .venv/test ## Measure every promised figure beside its yardstick; writes benchmarks/results.json and README.md
 	@$(RUN) -m benchmarks $(ARGS)
 
-soak: .venv/test ## Long runs: load, kills at random, oldest and newest dependencies; records its results
+soak: .venv/test ## Long runs: fuzz, kills, oldest, newest dependencies (ARGS=fuzz for one); writes docs/soak.md
 	@$(RUN) scripts/soak.py $(ARGS)
 
 mutants: .venv/test ## Show that each safety test fails once with its guard removed
