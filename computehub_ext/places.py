@@ -4,7 +4,7 @@
 
     c.ComputeHub.places = {
         "gpu-server": {"kind": "docker", "image": "computehub/kernel:slim", "memory_mib": 16384},
-        "cluster": {"kind": "slurm", "partition": "gpu", "account": "teaching"},
+        "cluster": {"kind": "slurm", "partition": "gpu", "account": "teaching", "gres": {"T4": "gpu:t4:{count}"}},
     }
     c.ComputeHub.pools = [
         {"name": "A100 of the GPU server", "place": "gpu-server", "model": "A100", "devices": ["0", "1"],
@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from computehub_ext.core.credits import MICROCREDITS_PER_CREDIT
+from computehub_ext.core.errors import Invalid
 
 if TYPE_CHECKING:
     from computehub_ext.backends.model import Backend
@@ -209,8 +210,7 @@ def _called(hint: Any) -> str:
 
 def check(places: Mapping[str, Mapping[str, Any]], pools: Iterable[Mapping[str, Any]]) -> None:
     """Say what is wrong with the configuration, without reaching for any engine or cluster."""
-    for name, place in places.items():
-        _settings(name, place)
+    settings = {name: _settings(name, place) for name, place in places.items()}
     names: set[str] = set()
     for number, pool in enumerate(pools, 1):
         read_pool = read(ConfiguredPool, pool, f"pool {pool.get('name') or number}")
@@ -220,6 +220,12 @@ def check(places: Mapping[str, Mapping[str, Any]], pools: Iterable[Mapping[str, 
         if read_pool.place != LOCAL and read_pool.place not in places:
             known = ", ".join([LOCAL, *places])
             raise Misconfigured(f"pool {read_pool.name}: there is no place {read_pool.place}; there is {known}.")
+        check_model = getattr(settings.get(read_pool.place), "check_model", None)
+        if check_model is not None and not read_pool.simulated:
+            try:
+                check_model(read_pool.model)
+            except Invalid as error:
+                raise Misconfigured(f"pool {read_pool.name}: place {read_pool.place}: {error}") from error
 
 
 def backends(places: Mapping[str, Mapping[str, Any]], state_dir: Path) -> dict[str, Backend]:

@@ -240,7 +240,7 @@ class Launcher:
                 "job": os.environ.get("SLURM_JOB_ID", ""),
                 "job_ends_at": self._job_ends_at(),
                 "node": os.environ.get("SLURMD_NODENAME") or socket.gethostname(),
-                "gpus": os.environ.get("SLURM_JOB_GPUS", ""),
+                "gpus": os.environ.get("SLURM_JOB_GPUS") or os.environ.get("SLURM_STEP_GPUS", ""),
                 "ip": _own_address(self.link),
                 "connection": _ports(self.kernel.connection) if self.kernel is not None else None,
                 "python_version": self.kernel.python_version() if self.kernel is not None else "",

@@ -19,6 +19,8 @@ import time
 from typing import Any
 
 PORTS = ("shell_port", "iopub_port", "stdin_port", "control_port", "hb_port")
+GIVEN = ("SLURM_JOB_GPUS", "SLURM_STEP_GPUS", "SLURM_SHARDS_ON_NODE", "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE")
+"""One of these says that Slurm gave GPUs or parts of them: to a batch job, to one by srun, as shards, by MPS."""
 KILL_SECONDS_MAX = 5.0
 _POLL_SECONDS = 0.005
 
@@ -164,7 +166,8 @@ class Run:
 def environment(own: Any, request: dict[str, Any]) -> dict[str, str]:
     """Return the kernel's environment: what the job has of the listed names, and what was asked for.
 
-    Where the cluster handed GPUs to the job, these are the ones it may see, whatever the request calls them.
+    It sees the GPUs that the cluster gave to the job, whatever the request calls them, and none where it gave none:
+    without the cluster's device limits those would be somebody else's.
     """
     exact = {name for name in request["names"] if not name.endswith("*")}
     prefixes = tuple(name[:-1] for name in request["names"] if name.endswith("*"))
@@ -175,8 +178,11 @@ def environment(own: Any, request: dict[str, Any]) -> dict[str, str]:
         if (name in exact or (prefixes and name.startswith(prefixes))) and not secret.search(name)
     }
     asked = dict(request["env"])
-    if not request["simulated"] and own.get("SLURM_JOB_GPUS") and own.get("CUDA_VISIBLE_DEVICES"):
-        asked["CUDA_VISIBLE_DEVICES"] = own["CUDA_VISIBLE_DEVICES"]
+    if not request["simulated"]:
+        is_given = any(own.get(name) for name in GIVEN)
+        asked["CUDA_VISIBLE_DEVICES"] = own.get("CUDA_VISIBLE_DEVICES", "") if is_given else ""
+        if not is_given:
+            asked["NVIDIA_VISIBLE_DEVICES"] = ""
     return {**kept, **asked}
 
 

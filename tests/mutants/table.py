@@ -956,4 +956,18 @@ MUTANTS: tuple[Mutant, ...] = (
         new="            if True:  # else a kernel",
         test="tests/unit/test_booked_ahead.py::test_a_kernel_that_starts_meanwhile_is_not_told_what_was_for_its_place",
     ),
+    Mutant(
+        name="a kernel whose job got no GPU computes on somebody else's",
+        file="computehub_ext/kernel/runner.py",
+        old='own.get("CUDA_VISIBLE_DEVICES", "") if is_given else ""\n',
+        new='own.get("CUDA_VISIBLE_DEVICES", "") if is_given else asked.get("CUDA_VISIBLE_DEVICES", "")\n',
+        test="tests/unit/test_job_environment.py::test_without_gpus_of_its_own_a_job_s_kernel_sees_none",
+    ),
+    Mutant(
+        name="a pool is billed whose jobs ask for no GPU",
+        file="computehub_ext/backends/slurm/settings.py",
+        old="        if model in self.gres or self.default_gres:\n",
+        new="        if model:\n",
+        test="tests/unit/test_places.py::test_a_pool_whose_jobs_would_ask_for_no_gpu_is_refused",
+    ),
 )

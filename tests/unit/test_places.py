@@ -104,6 +104,32 @@ def test_a_place_that_makes_no_sense_is_refused(name: str, place: dict[str, Any]
     assert said in str(problem.value)
 
 
+CLUSTER = {"kind": "slurm", "gres": {"A100": "gpu:a100:{count}", "CPU": ""}}
+
+
+@pytest.mark.parametrize(
+    ("place", "pool"),
+    [
+        (CLUSTER, {}),
+        (CLUSTER, {"model": "CPU"}),
+        (CLUSTER, {"model": "T4", "simulated": True}),
+        ({"kind": "slurm", "default_gres": "gpu:{count}"}, {"model": "T4"}),
+        ({"kind": "docker", "image": "i", "memory_mib": 4096}, {"model": "T4"}),
+    ],
+)
+def test_a_pool_of_a_cluster_has_what_slurm_calls_its_model(place: dict[str, Any], pool: dict[str, Any]) -> None:
+    check({"cluster": place}, [{**POOL, "place": "cluster", **pool}])
+
+
+@pytest.mark.parametrize("place", [CLUSTER, {"kind": "slurm"}])
+def test_a_pool_whose_jobs_would_ask_for_no_gpu_is_refused(place: dict[str, Any]) -> None:
+    with pytest.raises(Misconfigured) as problem:
+        check({"cluster": place}, [{**POOL, "place": "cluster", "model": "Tesla T4"}])
+    said = str(problem.value)
+    assert said.startswith("pool big: place cluster: gres does not say what Slurm calls Tesla T4")
+    assert '{"Tesla T4": "gpu:tesla_t4:{count}"}, or {"Tesla T4": ""} for a pool without GPUs' in said
+
+
 def test_two_pools_of_one_name_are_refused() -> None:
     with pytest.raises(Misconfigured, match="two pools"):
         check({}, [POOL, POOL])

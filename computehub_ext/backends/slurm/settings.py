@@ -40,9 +40,11 @@ class SlurmSettings:
     partition, account, qos, constraint, reservation:
         Passed to ``sbatch`` as they are; empty leaves them to the cluster.
     gres:
-        What a model is called in Slurm, ``{"A100": "gpu:a100:{count}"}``.
+        What a model is called in Slurm, ``{"A100": "gpu:a100:{count}"}``; ``{"CPU": ""}`` asks for no device, as for a
+        pool of CPUs. The server does not start with a pool whose model is neither named here nor covered by
+        ``default_gres``: its kernels would be billed and have no GPU. Simulated pools need none.
     default_gres:
-        The same for a model that ``gres`` does not name; empty asks for no device, as for a pool of CPUs.
+        The same for every model that ``gres`` does not name.
     cpus, memory_mib:
         Of one job; 0 leaves them to the cluster's own default. ``OMP_NUM_THREADS`` says the same to the kernel.
     time_limit_minutes:
@@ -154,6 +156,23 @@ class SlurmSettings:
                 raise Invalid(
                     f"The gres of {model!r} may hold {{count}} and no other braces.", field="gres"
                 ) from problem
+
+    def check_model(self, model: str) -> None:
+        """Refuse a pool's model of which nobody said what it is in Slurm: its jobs would ask for no GPU.
+
+        Raises
+        ------
+        Invalid
+            It says what would be right.
+        """
+        if model in self.gres or self.default_gres:
+            return
+        called = re.sub(r"[^a-z0-9._-]+", "_", model.lower())
+        raise Invalid(
+            f"gres does not say what Slurm calls {model}, so that its kernels would be billed and have no GPU. Right "
+            f'would be {{"{model}": "gpu:{called}:{{count}}"}}, or {{"{model}": ""}} for a pool without GPUs.',
+            field="gres",
+        )
 
     def gres_for(self, model: str, count: int) -> str:
         """Return what to ask Slurm for, or nothing."""
