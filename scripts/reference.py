@@ -23,6 +23,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 FOLDER = ROOT / "docs" / "reference"
 NOTE = "<!-- Made by `make docs` from the code. -->\n\n"
+OF_THE_MACHINE = {"database_url", "state_dir"}
+"""Settings whose default is another on each machine: their help says it in words."""
 
 
 def magic() -> str:
@@ -69,13 +71,18 @@ def settings() -> str:
         "`--ComputeHub.name=value`.",
         "",
     ]
+    app = ComputeHub()
     for name, trait in sorted(ComputeHub.class_own_traits(config=True).items()):
-        default = trait.default_value_repr()
+        default = repr(app.trait_defaults(name))
+        if name in OF_THE_MACHINE:
+            assert "The default is" in trait.help, f"ComputeHub.{name} has to say what its default is"
+            default = ""
         kind = type(trait).__name__
         if values := getattr(trait, "values", None):
             kind = "one of " + ", ".join(f"`{value}`" for value in values)
         lines += [f"## `ComputeHub.{name}`", ""]
-        lines += [f"{kind}, default `{default}`." if default not in ("''", "traitlets.Undefined") else f"{kind}.", ""]
+        told = default not in ("", "''", "traitlets.Undefined")
+        lines += [f"{kind}, default `{default}`." if told else f"{kind}.", ""]
         lines += [*textwrap.wrap(" ".join(trait.help.split()).replace("``", "`"), 116), ""]
     return "\n".join(lines)
 

@@ -7,6 +7,7 @@ from types import ModuleType
 
 import pytest
 
+from computehub_ext.core.ratelimit import DEFAULT_RATE_LIMITS
 from tests.architecture.source import ROOT
 
 
@@ -25,3 +26,7 @@ def test_the_reference_is_up_to_date(name: str) -> None:
     assert set(reference.PAGES) == {"magic", "cli", "settings", "places", "api", "events", "errors"}
     committed = (ROOT / "docs" / "reference" / f"{name}.md").read_text()
     assert committed == reference.page(name), "run `make docs`"
+
+
+def test_the_limits_in_force_are_told() -> None:
+    assert f"default `{dict(DEFAULT_RATE_LIMITS)}`" in _reference().page("settings")
