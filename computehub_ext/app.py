@@ -57,8 +57,8 @@ class ComputeHub(ExtensionApp):
         key_trait=Unicode(),
         value_trait=Dict(),
         help="""Engines and clusters beside this machine, by name: ``{"gpu-server": {"kind": "docker", "image":
-        "computehub/kernel:slim"}, "cluster": {"kind": "slurm", "gres": {"A100": "gpu:a100:{count}"}}}``. The settings
-        of each kind are in the reference of places. A wrong one is named when the server starts.""",
+        "computehub/slim"}, "cluster": {"kind": "slurm", "gres": {"A100": "gpu:a100:{count}"}}}``. The settings of
+        each kind are in the reference of places. A wrong one is named when the server starts.""",
     ).tag(config=True)
     pools = List(
         Dict(),

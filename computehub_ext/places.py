@@ -3,7 +3,7 @@
 ``ComputeHub.places`` names engines and clusters; ``ComputeHub.pools`` says which devices they have:
 
     c.ComputeHub.places = {
-        "gpu-server": {"kind": "docker", "image": "computehub/kernel:slim", "memory_mib": 16384},
+        "gpu-server": {"kind": "docker", "image": "computehub/slim", "memory_mib": 16384},
         "cluster": {"kind": "slurm", "partition": "gpu", "account": "teaching", "gres": {"T4": "gpu:t4:{count}"}},
     }
     c.ComputeHub.pools = [
