@@ -258,7 +258,9 @@ class Backend(ABC):
 
     @abstractmethod
     def stop(self, placement_id: str, grace_seconds: float = 2.0) -> None:
-        """End the kernel and everything that it started; return when all of it is gone.
+        """End the kernel and everything that it started; return when all of these processes are gone.
+
+        What a cluster's scheduler notes of the job may take some seconds more.
 
         Called when a lease closes or its placement moves, and by the reconciler for what nobody owns. Stopping what
         has ended, or what was never started, is fine; the latter keeps a late ``start`` from starting it.
