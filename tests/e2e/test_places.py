@@ -31,8 +31,10 @@ TOUR = [
 ]
 
 
-@pytest.fixture(params=["local", pytest.param("docker", marks=pytest.mark.needs("docker")),
-                        pytest.param("slurm", marks=pytest.mark.needs("slurm"))])  # fmt: skip
+ENGINES = [pytest.param(kind, marks=pytest.mark.needs(kind)) for kind in ("docker", "slurm")]
+
+
+@pytest.fixture(params=["local", *ENGINES])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, Any]]:
     """Only this differs from one kind of place to the next."""
     with ExitStack() as stack:
@@ -52,7 +54,13 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, 
             }
         elif request.param == "slurm":
             cluster = stack.enter_context(slurm_cluster())
-            place = {"kind": "slurm", "slurm_conf": str(cluster.conf), "listen_host": "127.0.0.1", "memory_mib": 500}
+            place = {
+                "kind": "slurm",
+                "slurm_conf": str(cluster.conf),
+                "listen_host": "127.0.0.1",
+                "gres": {"T4": "gpu:t4:{count}"},
+                "memory_mib": 500,
+            }
         else:
             yield {"simulated": "always"}
             return
@@ -109,7 +117,7 @@ def nothing_open(lab: Lab) -> bool:
     return lab.query("SELECT count(*) FROM placements WHERE state <> 'ended'") == [(0,)]
 
 
-@pytest.mark.parametrize("place", ["docker", "slurm"], indirect=True)
+@pytest.mark.parametrize("place", ENGINES, indirect=True)
 def test_a_terminal_is_opened_from_the_card_and_ends_with_the_gpu(
     tmp_path: Path, person: Callable[..., Person], place: dict[str, Any]
 ) -> None:
