@@ -45,7 +45,7 @@ print(json.dumps({
     "device": attempt(lambda: os.mknod("/tmp/disk", 0o600 | 0o060000, os.makedev(8, 0))),
     "setuid": attempt(lambda: os.setuid(0)), "mount": ctypes.CDLL(None).mount(b"none", b"/tmp", b"tmpfs", 0, None),
     "docker_socket": os.path.exists("/var/run/docker.sock"),
-    "processes": sorted(int(name) for name in os.listdir("/proc") if name.isdigit())[:2],
+    "processes": sorted(int(name) for name in os.listdir("/proc") if name.isdigit()),
     "supervisors_environment": attempt(lambda: open("/proc/1/environ").read()),
     "supervisors_memory": attempt(lambda: open("/proc/1/mem", "rb")),
     "stopping_it": attempt(lambda: os.kill(1, 19)), "killing_it": attempt(lambda: os.kill(1, 9)),
@@ -76,6 +76,20 @@ def _run(backend: DockerBackend, request: StartRequest, code: str) -> str:
         return kernel.run(code)
 
 
+def _processes_of(place: Place, container: str) -> list[int]:
+    """What the engine says of a container's processes, as the numbers that these have in there."""
+    with closing(place.engine.client()) as client:
+        top = client.containers.get(container).top()
+    column = top["Titles"].index("PID")
+    found = []
+    for row in top["Processes"]:
+        status = Path(f"/proc/{row[column]}/status").read_text()
+        numbers = next(line for line in status.splitlines() if line.startswith("NSpid:"))
+        found.append(int(numbers.split()[-1]))
+    assert len(found) >= 2, "neither supervisor nor kernel"
+    return sorted(found)
+
+
 def test_a_cell_finds_a_closed_room(
     place: Place, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -93,6 +107,8 @@ def test_a_cell_finds_a_closed_room(
     found = json.loads(_run(backend, request, _REPORT))
     environment = found.pop("environment")
     started_with = found.pop("started_with")
+    # Supervisor and kernel, and nothing of the engine's machine, such as this test.
+    assert found.pop("processes") == _processes_of(place, backend.containers.name_of(request.placement_id))
     assert found == {
         "ids": [KERNEL_UID] * 3,
         "groups": [KERNEL_UID],
@@ -114,7 +130,6 @@ def test_a_cell_finds_a_closed_room(
         "setuid": "PermissionError",
         "mount": -1,
         "docker_socket": False,
-        "processes": found["processes"],
         "supervisors_environment": "PermissionError",
         "supervisors_memory": "PermissionError",
         "stopping_it": "done",  # the signal is sent, and the first process of a container does not get it

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import logging
+import pickle
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +17,8 @@ from computehub_ext.backends.capabilities import WarmPool
 from computehub_ext.backends.docker import Mount
 from computehub_ext.testing.docker_engine import Engine, docker_engine
 from computehub_ext.testing.kernels import KernelTalk, wait_for
-from tests.support.containers import Place, containers_of, nothing_left_of, state_folder
+from tests.architecture.source import ROOT
+from tests.support.containers import Place, containers_of, nothing_left_of, settings_for, state_folder
 
 pytestmark = pytest.mark.needs("docker")
 
@@ -30,6 +35,19 @@ def place(engine: Engine, tmp_path: Path) -> Iterator[Place]:
         place = Place(engine, state_dir, tmp_path)
         yield place
         nothing_left_of(place.backends)
+
+
+_HOLDER = """
+import pathlib, pickle, sys, time
+from computehub_ext.backends.docker import DockerBackend
+from tests.support.containers import containers_of
+backend = DockerBackend(*pickle.loads(pathlib.Path(sys.argv[1]).read_bytes()))
+while backend.warm_count == 0:
+    time.sleep(0.02)
+print(*containers_of(backend), flush=True)
+time.sleep(600)
+"""
+"""A control plane with a standby, for a test to kill."""
 
 
 def test_one_that_was_taken_is_the_placements_by_name_and_replaced(place: Place) -> None:
@@ -55,11 +73,26 @@ def test_one_that_was_taken_is_the_placements_by_name_and_replaced(place: Place)
 
 
 def test_a_control_plane_that_was_killed_leaves_standbys_that_end_by_themselves(place: Place) -> None:
-    backend = place.backend(warm_count=1, warm_lifetime_seconds=2.0)
-    wait_for(lambda: backend.warm_count == 1)
-    (name,) = containers_of(backend)
-    backend._warm._closed = True  # its thread ends without tidying up, as if it had been killed
-    wait_for(lambda: not backend.engine.inspect(name).is_alive, 10, "it lives on")
+    settings = settings_for(place.engine, place.folder, warm_count=1, warm_lifetime_seconds=2.0)
+    file = place.folder / "what"
+    file.write_bytes(pickle.dumps((place.state_dir, settings)))
+    with subprocess.Popen(
+        [sys.executable, "-c", _HOLDER, str(file)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as killed:
+        try:
+            assert killed.stdout is not None, "it is a pipe"
+            name = killed.stdout.readline().strip()
+        finally:
+            killed.kill()
+    with closing(place.engine.client()) as client:
+        standby = client.containers.get(name)
+        assert standby.status == "running", "it ended with the control plane, and not by itself"
+
+        def is_over() -> bool:
+            standby.reload()
+            return bool(standby.status == "exited")
+
+        wait_for(is_over, 10, "it lives on")
     successor = place.backend()
     assert successor.list_placements() == []
     assert containers_of(successor) == []
