@@ -117,7 +117,8 @@ def _round_trips(name: str, ours: list[float], plain: list[float], transport: st
         "yardstick": median_ms(plain),
         "ratio": ratio,
         "unit": "ms",
-        "size": f"{len(ours)} in turns, on {SETS} kernels each; median ratio {ratio:.3f}, 95 % interval {low:.3f} to {high:.3f}; {common.HERE}",
+        "size": f"{len(ours)} in turns, on {SETS} kernels each; median ratio {ratio:.3f}, 95 % interval {low:.3f} to "
+        f"{high:.3f}; {common.HERE}",
         "yardstick_name": f"a plain local kernel over {transport}",
         "goal": f"at most {goal}",
         "met": ratio <= goal,
