@@ -23,6 +23,7 @@ ENGINES = {
     "slurmd": "slurmd",
     "sbatch": "slurm-client",
     "munged": "munge",
+    "sudo": "sudo",
 }
 """A program of each package that the tests of Docker and Slurm need."""
 SYSTEM_PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"))

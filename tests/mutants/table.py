@@ -970,4 +970,26 @@ MUTANTS: tuple[Mutant, ...] = (
         new="        if model:\n",
         test="tests/unit/test_places.py::test_a_pool_whose_jobs_would_ask_for_no_gpu_is_refused",
     ),
+    Mutant(
+        name="the control plane's account has people load plug-ins of its choice",
+        file="computehub_ext/backends/slurm/submit.py",
+        old="        if found.st_uid != 0 or (found.st_mode & 0o022 and not is_sticky):\n",
+        new="        if False:\n",
+        test="tests/integration/test_slurm_accounts.py::test_a_configuration_that_others_can_change_is_not_taken",
+    ),
+    Mutant(
+        name="jobs are submitted to another cluster than the one that is asked about them",
+        file="computehub_ext/backends/slurm/submit.py",
+        old='    os.environ["SLURM_CONF"] = os.path.realpath(slurm_conf)\n',
+        new="",
+        test="tests/integration/test_slurm_accounts.py::test_a_kernel_is_the_persons_own",
+    ),
+    Mutant(
+        name="one who may no longer be acted for keeps everybody's jobs from being looked after",
+        file="computehub_ext/backends/slurm/watch.py",
+        old="            except Refused as problem:\n",
+        new="            except AssertionError as problem:\n",
+        test="tests/integration/test_slurm_accounts.py"
+        "::test_one_who_may_no_longer_be_acted_for_costs_the_others_nothing",
+    ),
 )

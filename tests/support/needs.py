@@ -16,7 +16,7 @@ import pytest
 
 from computehub_ext.testing import docker_base, docker_engine, registry, ssh_server
 from tests.support import records
-from tests.support.pythons import others, with_kernel
+from tests.support.pythons import others, readable_python, with_kernel
 
 MAKING_AN_IMAGE_SECONDS_MAX = 900
 """The first test that needs the Docker engine makes its image, where `make test` hasn't."""
@@ -75,6 +75,8 @@ NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
     "sshd": (lambda: not ssh_server.lacking(), "OpenSSH's server (openssh-server)"),
     "registry": (lambda: not registry.lacking(), "Debian's docker-registry"),
     "slurm": (_has_slurm, "root and Slurm's programs (slurmctld, slurmd, slurm-client, munge)"),
+    "sudo": (lambda: all(map(shutil.which, ("sudo", "visudo", "useradd", "setpriv"))), "sudo, useradd and setpriv"),
+    "readable_python": (lambda: readable_python() is not None, "this version of Python where every account may run it"),
     "other_kernel": (lambda: bool(with_kernel()), "Pythons with ipykernel, named in COMPUTEHUB_TEST_PYTHONS"),
     "linux": (lambda: os.uname().sysname == "Linux", "Linux"),
 }

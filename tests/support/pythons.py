@@ -1,9 +1,10 @@
-"""Other minor versions of Python on this machine, for what must cross from one to another."""
+"""Other minor versions of Python on this machine, for what must cross from one to another; and one for everybody."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import stat
 import subprocess
 import sys
 from functools import cache
@@ -37,6 +38,30 @@ def with_kernel() -> dict[str, str]:
         done = subprocess.run([interpreter, "-c", ask], capture_output=True, text=True, timeout=60, check=True)
         found[done.stdout.strip()] = interpreter
     return found
+
+
+@cache
+def readable_python() -> str | None:
+    """Return a Python of our own version that every account may run: ours may lie where only its owner looks."""
+    own = "%d.%d" % sys.version_info[:2]  # noqa: UP031
+    ask = "import os, sys; print('%d.%d' % sys.version_info[:2], os.__file__)"
+    for candidate in (getattr(sys, "_base_executable", sys.executable), "/usr/bin/python3", f"/usr/bin/python{own}"):
+        if not _others_may(candidate, stat.S_IROTH | stat.S_IXOTH):
+            continue
+        done = subprocess.run([candidate, "-I", "-c", ask], capture_output=True, text=True, timeout=20, check=False)
+        version, _, library = done.stdout.strip().partition(" ")
+        if version == own and _others_may(library, stat.S_IROTH):
+            return str(candidate)
+    return None
+
+
+def _others_may(path: str, bits: int) -> bool:
+    real = Path(path).resolve()
+    try:
+        is_reached = all(folder.stat().st_mode & stat.S_IXOTH for folder in real.parents)
+        return is_reached and real.stat().st_mode & bits == bits
+    except OSError:
+        return False
 
 
 def _is(interpreter: str, minor: str) -> bool:

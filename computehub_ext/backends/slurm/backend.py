@@ -242,7 +242,8 @@ class SlurmBackend(Backend):
         name = self._prefix + held.record.placement_id
         for job in self._watch.ask().values():
             if job.name == name and not job.is_over:
-                self._slurm.cancel(self._slurm.user_for(held.record.user) if held.record.user else "", [job.job_id])
+                held.record.user = job.user  # whose token is to go with it
+                self._slurm.cancel(job.user, [job.job_id])
 
     # The rest
 

@@ -24,7 +24,7 @@ _NO_ANSWER = re.compile(
 )
 _NO_ROOM = re.compile(r"submit limit|job limit|limit.*reached|(down|drained) or reserved|temporarily", re.IGNORECASE)
 _LET_IN = re.compile(r"task 0:|job \d+ (queued|has been allocated)|Force Terminated|has been revoked")
-_FORMAT = "%i|%T|%r|%N|%S|%P|%j"
+_FORMAT = "%i|%T|%r|%N|%S|%P|%u|%j"  # the name comes last: it may hold anything
 _ACTIVE = (
     "PENDING",
     "CONFIGURING",
@@ -52,6 +52,7 @@ class Job:
     starts_at: str
     partition: str
     name: str
+    user: str = ""
 
     @property
     def is_over(self) -> bool:
@@ -109,7 +110,11 @@ class Slurm:
             raise _problem("scancel", str(answer["err"]))
 
     def output(self, user: str, placement_id: str) -> str:
-        return str(self._as(user, {"action": "output", "placement": placement_id}).get("out", ""))
+        """Return the last of what a job wrote, or why it can't be read as its user."""
+        try:
+            return str(self._as(user, {"action": "output", "placement": placement_id}).get("out", ""))
+        except Refused as problem:
+            return problem.message
 
     def forget(self, user: str, placement_id: str) -> None:
         self._as(user, {"action": "forget", "placement": placement_id})
@@ -132,7 +137,9 @@ class Slurm:
         if not settings.submit_command:
             return self._here(asked)
         command = [part.replace("{user}", user) for part in settings.submit_command]
-        done = self._run(command, json.dumps(asked))
+        # sudo drops SLURM_CONF: without this, sbatch would submit to another cluster than the one that squeue asks.
+        conf = self.environment().get("SLURM_CONF", "")
+        done = self._run(command, json.dumps({**asked, "slurm_conf": conf} if conf else asked))
         try:
             answer = json.loads(done.stdout)
         except ValueError as problem:
@@ -192,9 +199,10 @@ class Slurm:
             raise _problem("squeue", done.stderr)
         found = {}
         for line in done.stdout.splitlines():
-            parts = line.split("|", 6)
-            if len(parts) == 7 and parts[6].startswith(prefix):
-                found[parts[0]] = Job(*parts)
+            parts = line.split("|", 7)
+            if len(parts) == 8 and parts[7].startswith(prefix):
+                job_id, state, reason, node, starts_at, partition, user, name = parts
+                found[job_id] = Job(job_id, state, reason, node, starts_at, partition, name, user)
         return found
 
     def place_in_queue(self, job: Job) -> int:

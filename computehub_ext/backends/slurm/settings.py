@@ -71,7 +71,7 @@ class SlurmSettings:
         Run jobs by ``srun``, which Slurm starts at once, where it starts a batch job when its next second begins. Each
         holds some megabytes on this machine while it runs. Not with ``submit_command``.
     submit_command:
-        Runs ``computehub_ext/backends/slurm/submit.py`` as the person, ``("sudo", "-n", "-u", "{user}",
+        Runs ``computehub_ext/backends/slurm/submit.py`` as the person, ``("sudo", "-n", "-H", "-u", "{user}",
         "/opt/computehub/slurm-submit")``. Empty submits as whoever runs the control plane.
     account_name:
         The person's name on the cluster, ``{username}`` being the one here.

@@ -12,6 +12,10 @@ One JSON object comes on stdin, which no process list shows, and one goes to std
     {"action": "cancel", "jobs": ["12"]}                               ->  the same of scancel
     {"action": "output", "placement"}                                  ->  {"code": 0, "out": ...}
     {"action": "forget", "placement"}                                  ->  {"code": 0}
+
+Each may have a ``slurm_conf``, the path of the cluster's configuration where it is not in its usual place: sudo drops
+``SLURM_CONF`` from the environment. It is taken only where root alone can change that file, since Slurm's commands load
+the plug-ins that it names. Where sudoers keeps ``SLURM_CONF`` (``env_keep``), that one is taken.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
 import subprocess
 import sys
 
@@ -90,12 +95,42 @@ def private(folder: str) -> str:
     return folder
 
 
+def is_roots_alone(path: str) -> bool:
+    """Tell whether nobody but root can change a file, or put another one in its place."""
+    path = os.path.realpath(path)
+    while True:
+        found = os.stat(path)
+        is_sticky = stat.S_ISDIR(found.st_mode) and found.st_mode & stat.S_ISVTX  # as /tmp: what lies there stays
+        if found.st_uid != 0 or (found.st_mode & 0o022 and not is_sticky):
+            return False
+        if path == os.path.dirname(path):
+            return True
+        path = os.path.dirname(path)
+
+
+def choose_cluster(slurm_conf: str) -> None:
+    """Have Slurm's commands read the configuration that was named, unless sudoers let one through."""
+    if not slurm_conf or os.environ.get("SLURM_CONF"):
+        return
+    try:
+        if not is_roots_alone(slurm_conf):
+            raise SystemExit(f"{slurm_conf} is not taken: others than root can change it")
+    except OSError as problem:
+        raise SystemExit(f"{slurm_conf} can't be looked at: {problem.strerror}") from problem
+    os.environ["SLURM_CONF"] = os.path.realpath(slurm_conf)
+
+
 def main() -> None:
     asked = json.load(sys.stdin)
     placement = str(asked.get("placement", ""))
     if asked["action"] != "cancel" and not _PLACEMENT.fullmatch(placement):
         raise SystemExit("no such placement id")
-    folder = private(os.path.join(os.path.expanduser("~"), FOLDER))
+    choose_cluster(str(asked.get("slurm_conf", "")))
+    folder = os.path.join(os.path.expanduser("~"), FOLDER)
+    try:
+        private(folder)
+    except OSError as problem:
+        raise SystemExit(f"{folder} can't be made: {problem.strerror}") from problem
     answer: dict[str, object] = {"code": 0}
     if asked["action"] == "submit":
         lay_down(folder, placement, asked["token"])

@@ -12,7 +12,7 @@ import threading
 import time
 from contextlib import suppress
 
-from computehub_ext.core.errors import BackendError
+from computehub_ext.core.errors import BackendError, Refused
 
 from ..model import ENDINGS, Ending
 from . import words
@@ -235,7 +235,11 @@ class Watch:
     def _cancel(self, held: Held, job: Job) -> None:
         if time.monotonic() - held.cancelled_at > LEAVE_SECONDS:
             held.cancelled_at = time.monotonic()
-            self._slurm.cancel(held.record.user, [job.job_id])
+            try:
+                self._slurm.cancel(held.record.user, [job.job_id])
+            except Refused as problem:
+                # A person who may no longer be acted for keeps nobody else's jobs from being looked after.
+                log.warning("Job %s can't be cancelled: %s", job.job_id, problem)
 
     def end(
         self,
