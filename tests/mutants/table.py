@@ -992,4 +992,11 @@ MUTANTS: tuple[Mutant, ...] = (
         test="tests/integration/test_slurm_accounts.py"
         "::test_one_who_may_no_longer_be_acted_for_costs_the_others_nothing",
     ),
+    Mutant(
+        name="a link that was closed writes into whatever file has its bell's number by then",
+        file="computehub_ext/backends/slurm/link.py",
+        old="            if self._wake == -1:\n                return\n",
+        new="",
+        test="tests/unit/test_slurm_link.py::test_whoever_speaks_after_the_end_writes_into_nobody_elses_file",
+    ),
 )

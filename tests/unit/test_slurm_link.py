@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import queue
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -70,3 +72,20 @@ def test_one_bad_message_leaves_the_link_to_the_others(
     say(message)
     say(json.dumps({"t": "report"}).encode())
     assert desk.heard.get(timeout=SECONDS_MAX) == {"t": "report"}
+
+
+def test_whoever_speaks_after_the_end_writes_into_nobody_elses_file(desk: Noting, tmp_path: Path) -> None:
+    link = Link(tmp_path, "127.0.0.1", 0)
+    link.open(desk)
+    number, other = link._wake, os.eventfd(0, os.EFD_NONBLOCK)
+    link.close()
+    same = fcntl.fcntl(other, fcntl.F_DUPFD, number)
+    try:
+        assert same == number, "the number is taken by something else"
+        link.send(b"peer", {"t": "stop"})
+        link.close()
+        with pytest.raises(BlockingIOError):
+            os.eventfd_read(other)
+    finally:
+        os.close(other)
+        os.close(same)

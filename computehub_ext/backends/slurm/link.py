@@ -57,7 +57,8 @@ class Link:
         self._outgoing: queue.SimpleQueue[tuple[bytes, dict[str, Any]]] = queue.SimpleQueue()
         self._answers: dict[int, tuple[bytes, queue.SimpleQueue[dict[str, Any]]]] = {}
         self._ids = itertools.count(1)
-        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)  # -1 once it is closed
+        self._bell = threading.Lock()
         self._closing = False
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, name="computehub-slurm-link", daemon=True)
@@ -92,10 +93,13 @@ class Link:
             del self._answers[number]
 
     def _ring(self) -> None:
-        try:
-            os.eventfd_write(self._wake, 1)
-        except OSError:
-            pass  # closed, or rung so often that it wakes anyhow
+        with self._bell:  # its number is somebody else's file soon after it was closed
+            if self._wake == -1:
+                return
+            try:
+                os.eventfd_write(self._wake, 1)
+            except OSError:
+                pass  # rung so often that it wakes anyhow
 
     # The thread
 
@@ -125,7 +129,9 @@ class Link:
             self.problem = f"The connection to the cluster's jobs broke down: {type(problem).__name__}."
         finally:
             context.destroy(linger=200)
-            os.close(self._wake)
+            with self._bell:
+                wake, self._wake = self._wake, -1
+                os.close(wake)
             self._ready.set()
 
     def _bind(self, context: zmq.Context[Any]) -> zmq.Socket[Any] | None:
