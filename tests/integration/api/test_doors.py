@@ -9,14 +9,53 @@ from typing import Any
 import pytest
 
 from computehub_ext.api.routes import HANDLERS
-from tests.support.api import API_PATH, Hub, StrictContract
+from tests.support import proof
+from tests.support.api import API_PATH, Api, Hub, StrictContract
 
-DOCUMENTS = {"openapi.yaml", "docs"}
-OPERATIONS = [
-    (method.upper(), path)
-    for path, method, _ in StrictContract().contract.operations()
-    if not path.startswith(("kernels", "switches"))  # served by the notebook wing, and tested with it
-]
+ROUTES = [(method.upper(), path) for path, method, _ in StrictContract().contract.operations()]
+OPERATIONS = [(method, path) for method, path in ROUTES if not path.startswith(("kernels", "switches"))]
+"""Those of the notebook wing, which serves the others, are not here."""
+THINGS = [(method, path) for method, path in OPERATIONS if "{" in path and not path.startswith("pools")]
+"""One person's own: a second one does not find them."""
+LISTS = {
+    "me": {},
+    "bookings": {},
+    "bookings.ics": {},
+    "leases": {},
+    "approvals": {},
+    "history": {},
+    "history.csv": {},
+    "offers": {},
+    "estimates": {"notebook_path": "train.ipynb"},
+    "pools/{pool_id}/availability": {"start": "2026-03-03T08:00:00Z", "end": "2026-03-03T11:00:00Z"},
+}
+"""What each person sees in their own way, with what is asked of it."""
+WISH = {"model": "V100", "starts_at": "2026-03-05T09:00:00Z", "duration_seconds": 3600}
+WRITES: dict[str, tuple[str, dict[str, Any]]] = {
+    "me/allowance": ("PUT", {"per_day_microcredits": 1_000_000}),
+    "quotes": ("POST", WISH),
+    "bookings": ("POST", WISH),
+    "booking-series": (
+        "POST",
+        {**WISH, "starts_at": "2026-03-06T09:00:00Z", "time_zone": "UTC", "rrule": "FREQ=DAILY;COUNT=2"},
+    ),
+}
+"""What a second person may do for themselves."""
+PEOPLE = "tests/integration/notebook/test_two_people.py::test_what_one_pays_for_the_other_sees_and_does_not_move"
+SHARED = "tests/integration/notebook/test_shared_notebook.py::"
+DOCUMENTS = "tests/integration/api/test_doors.py::test_the_contract_and_its_page_come_from_this_server_alone"
+TRIED_ELSEWHERE = {
+    ("GET", "kernels/{kernel_id}"): PEOPLE,
+    ("POST", "kernels/{kernel_id}/keep"): SHARED + "test_who_is_at_the_notebook_keeps_its_gpu_and_a_kernel_does_not",
+    ("POST", "switches"): PEOPLE,
+    ("POST", "switches/preview"): SHARED + "test_while_a_cell_runs_it_is_busy_and_not_idle",
+    ("GET", "switches/{switch_id}"): PEOPLE,
+    ("POST", "switches/{switch_id}/cancel"): PEOPLE,
+    # The same for everybody.
+    ("GET", "openapi.yaml"): DOCUMENTS,
+    ("GET", "docs"): DOCUMENTS,
+}
+"""Where a second person tries the rest."""
 
 
 def filled(path: str, ids: dict[str, str]) -> str:
@@ -51,9 +90,7 @@ def everything(hub: Hub) -> dict[str, Any]:
 BODIES = {"extend": {"seconds": 60}, "shorten": {"seconds": 60}, "move": {"duration_seconds": 7200}}
 
 
-@pytest.mark.parametrize(
-    ("method", "path"), [(m, p) for m, p in OPERATIONS if "{" in p and not p.startswith("pools")], ids=" ".join
-)
+@pytest.mark.parametrize(("method", "path"), THINGS, ids=" ".join)
 @pytest.mark.parametrize("who", ["bob", "bob's browser", "chk_bob"])
 def test_a_second_person_does_not_get_in(hub: Hub, ids: dict[str, str], method: str, path: str, who: str) -> None:
     """Another's thing is not found, as if it were not there: its being there is nobody else's business."""
@@ -67,17 +104,51 @@ def test_a_second_person_does_not_get_in(hub: Hub, ids: dict[str, str], method: 
     assert everything(hub) == before
 
 
-@pytest.mark.parametrize("path", ["me", "bookings", "leases", "approvals", "history"])
+@pytest.mark.parametrize("path", LISTS)
 def test_a_second_persons_lists_hold_nothing_of_the_first(hub: Hub, ids: dict[str, str], path: str) -> None:
+    things = [ids[name] for name in ("booking_id", "series_id", "lease_id", "approval_id")]
     for api in (hub.as_("bob"), hub.browser("bob"), hub.as_("chk_bob")):
-        assert not any(value in api.get(path).text for value in (*ids.values(), "alice", "Alice"))
+        seen = api.get(filled(path, ids), params=LISTS[path])
+        assert seen.status_code == 200
+        assert not any(value in seen.text for value in (*things, "alice", "Alice"))
+
+
+@pytest.mark.parametrize("path", WRITES)
+def test_what_a_second_person_writes_is_their_own(hub: Hub, ids: dict[str, str], path: str) -> None:
+    method, body = WRITES[path]
+    before = everything(hub)
+    done = hub.as_("bob")(method, path, json=body)
+    assert done.status_code in (200, 201), done.text
+    assert everything(hub) == before
+
+
+def test_a_second_person_tries_every_route() -> None:
+    """A route that is new has to be put into one of the tables."""
+    lists, writes = [("GET", path) for path in LISTS], [(method, path) for path, (method, _) in WRITES.items()]
+    tried = [*THINGS, *lists, *writes, *TRIED_ELSEWHERE]
+    assert sorted(tried) == sorted(ROUTES)
+    assert [test for test in TRIED_ELSEWHERE.values() if not proof.exists(test)] == []
+
+
+@pytest.fixture(scope="module")
+def strangers(hub: Hub) -> Iterator[dict[str, Api]]:
+    """Without a token or with one of nobody's, and each with a good XSRF token: it is not for that they are refused."""
+    strangers = {}
+    for token in ("nobody", "wrong", "chk_of_no_kernel"):
+        http = hub.server.client(None if token == "nobody" else token)
+        assert http.get("login").status_code == 200
+        http.headers["X-XSRFToken"] = http.cookies["_xsrf"]
+        strangers[token] = Api(http, hub.contract)
+    yield strangers
+    for api in strangers.values():
+        api.http.close()
 
 
 @pytest.mark.parametrize(("method", "path"), OPERATIONS, ids=" ".join)
 @pytest.mark.parametrize("token", ["nobody", "wrong", "chk_of_no_kernel"])
-def test_nobody_gets_in(hub: Hub, ids: dict[str, str], method: str, path: str, token: str) -> None:
-    refused = hub.as_(token)(method, filled(path, ids), json={} if method != "GET" else None)
-    assert (refused.status_code, refused.json()["code"]) in {(403, "forbidden"), (403, "xsrf")}
+def test_nobody_gets_in(ids: dict[str, str], strangers: dict[str, Api], method: str, path: str, token: str) -> None:
+    refused = strangers[token](method, filled(path, ids), json={} if method != "GET" else None)
+    assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
 
 
 @pytest.mark.parametrize(("method", "path"), [(m, p) for m, p in OPERATIONS if m != "GET"], ids=" ".join)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.integration.notebook.conftest import config
+from tests.support.api import StrictContract
 from tests.support.fakeplane import FakePlane
 from tests.support.jupyter import JupyterServer
 from tests.support.notebooks import Browser, Rest
@@ -104,12 +105,19 @@ async def test_a_key_of_one_is_not_the_others(server: JupyterServer, plane: Fake
 
 
 async def test_nobody_gets_in_without_a_login(server: JupyterServer, people: dict[str, Rest]) -> None:
+    """With a good XSRF token, so that it is not for that they are refused."""
     kernel_id = await people["alice"].start_kernel(name="python3")
+    routes = [(m, p) for p, m, _ in StrictContract().contract.operations() if p.startswith(("kernels", "switches"))]
+    assert len(routes) > 5
     async with Rest(server.url, "wrong").client as stranger:
-        for address in (f"kernels/{kernel_id}", "switches/switch_1"):
-            assert (await stranger.get(API + address)).status_code == 403
-        answer = await stranger.post(API + "switches", json={"target": "gpu", "kernel_id": kernel_id})
-        assert answer.status_code == 403
+        await stranger.get("login")
+        headers = {"X-XSRFToken": stranger.cookies["_xsrf"], "Idempotency-Key": "1"}
+        for method, path in routes:
+            address = API + path.format(kernel_id=kernel_id, switch_id="switch_1")
+            body = {} if path.endswith(("keep", "cancel")) else {"target": "gpu", "kernel_id": kernel_id}
+            more = {"json": body} if method == "post" else {}
+            refused = await stranger.request(method.upper(), address, headers=headers, **more)
+            assert (refused.status_code, refused.json()["code"]) == (403, "forbidden"), path
 
 
 @pytest.mark.parametrize("address", ["kernels/{kernel_id}/keep", "switches/preview"])
