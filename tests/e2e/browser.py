@@ -28,7 +28,9 @@ CELL_IN_SECONDS = 60.0
 KNOWN_CONSOLE_ERRORS: tuple[re.Pattern[str], ...] = (
     # The widget manager of one browser opens a comm, and the kernel's answer reaches the other browser as well.
     re.compile(r"^Comm not found for comm id [0-9a-f-]{36}$"),
-    # Notebook 7 has no status bar and no file browser of JupyterLab's, which jupyter-collaboration's plugins ask for.
+)
+# Notebook 7 has no status bar and no file browser of JupyterLab's, which jupyter-collaboration's plugins ask for.
+NOTEBOOK_7_ERRORS: tuple[re.Pattern[str], ...] = (
     re.compile(r"docprovider-extension:statusBarTimeline' failed to activate"),
     re.compile(r"^uncaught: Cannot read properties of undefined \(reading 'schema'\)$"),
     re.compile(r"^uncaught: Command 'filebrowser:open-path' not registered\.$"),
@@ -44,6 +46,8 @@ class Tab:
     context: BrowserContext
     page: Page
     errors: list[str] = field(default_factory=list)
+    app: str = "lab"
+    """What the notebook is open in: JupyterLab (``lab``) or Notebook 7 (``notebooks``)."""
 
     def __post_init__(self) -> None:
         self.page.on("console", self._on_console)
@@ -54,13 +58,15 @@ class Tab:
             self._note(message.text, (message.location or {}).get("url", ""))
 
     def _note(self, text: str, where: str = "") -> None:
-        if not any(known.search(text) for known in KNOWN_CONSOLE_ERRORS):
+        known = KNOWN_CONSOLE_ERRORS + (NOTEBOOK_7_ERRORS if self.app == "notebooks" else ())
+        if not any(pattern.search(text) for pattern in known):
             self.errors.append(f"{text} ({where})" if where else text)
 
     # Going somewhere
 
     def open(self, notebook: str, *, app: str = "lab", wait: bool = True) -> Tab:
         """Open a notebook in JupyterLab (``lab``) or Notebook 7 (``notebooks``) and wait for its idle kernel."""
+        self.app = app
         self.page.add_init_script(HIDEABLE)
         middle = "lab/tree" if app == "lab" else "notebooks"
         query = f"token={self.lab.users[self.user]}" + ("&reset" if app == "lab" else "")

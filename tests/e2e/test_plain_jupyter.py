@@ -59,7 +59,7 @@ def test_notebooks_open_as_before_once_computehub_is_gone(tmp_path: Path, person
 
 
 def test_notebook_7_itself(tmp_path: Path, person: Callable[..., Person]) -> None:
-    """What KNOWN_CONSOLE_ERRORS forgives is there without ComputeHub too."""
+    """What NOTEBOOK_7_ERRORS forgives is there without ComputeHub too."""
     with running_lab(tmp_path, installed=False) as lab:
         lab.write_notebook("plain.ipynb", ["print(6 * 7)"])
         alice = person(lab, "alice")
