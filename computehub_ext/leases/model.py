@@ -68,6 +68,10 @@ END_TEXT = {
 }
 
 
+IN_VAIN = frozenset({EndReason.START_FAILED, EndReason.CANCELLED})
+"""The notebook never moved, and is told that nothing was charged."""
+
+
 @dataclass(frozen=True)
 class Lease:
     """A person's right to ``count`` devices of a pool for a time.

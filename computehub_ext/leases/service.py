@@ -16,6 +16,7 @@ from computehub_ext.core.settings import Settings
 from computehub_ext.leases import store
 from computehub_ext.leases.berths import BerthState
 from computehub_ext.leases.model import (
+    IN_VAIN,
     EndReason,
     Lease,
     LeaseState,
@@ -141,7 +142,9 @@ def begin_closing(
     lease = find(unit, lease_id)
     if lease.state in (LeaseState.CLOSING, LeaseState.CLOSED):
         return lease
-    ran = lease.state is LeaseState.RUNNING
+    # A move that comes to nothing while it changes over has begun to be paid for, and nobody had anything of it.
+    in_vain = reason in IN_VAIN and not lease.posted_microcredits
+    ran = lease.state is LeaseState.RUNNING and not in_vain
     if ran:
         lease = replace(meter(unit, lease=lease, until=billed_until or now, now=now), ended_at=billed_until or now)
     else:

@@ -111,11 +111,13 @@ def test_the_same_key_takes_one_lease(hub: Plane) -> None:
 
 
 @pytest.mark.parametrize("reason", ["start_failed", "cancelled"])
-@pytest.mark.parametrize("started", [False, True])
-def test_a_move_that_came_to_nothing_costs_nothing(hub: Plane, reason: str, started: bool) -> None:
+@pytest.mark.parametrize("came", ["nowhere", "to a kernel", "to its swap"])
+def test_a_move_that_came_to_nothing_costs_nothing(hub: Plane, reason: str, came: str) -> None:
     lease = hub.take()
-    if started:
+    if came != "nowhere":
         hub.start(lease)
+    if came == "to its swap":
+        hub.lease_running(lease["id"])
     hub.clock.advance(minutes=3)
     closed = hub.lease_failed(lease["id"], reason, "the cable was out")
     assert (closed["state"], closed["end_reason"], closed["end_message"]) == ("closed", reason, "the cable was out")
@@ -123,6 +125,13 @@ def test_a_move_that_came_to_nothing_costs_nothing(hub: Plane, reason: str, star
     assert hub.money() == (10, 10)
     assert (hub.in_place(), hub.free()) == (0, 2)
     assert hub.running()["state"] == "running"  # the kernel may try again
+
+
+def test_what_was_metered_is_charged_whatever_the_reason_of_its_end(hub: Plane) -> None:
+    lease = hub.running()
+    hub.pass_time(minutes=30)
+    assert hub.lease_failed(lease["id"], "start_failed")["cost_microcredits"] == CREDIT // 2
+    assert hub.money() == (9.5, 9.5)
 
 
 @pytest.mark.parametrize("when", ["before_start", "after_start"])
