@@ -30,10 +30,14 @@ class Survival:
         self._manager, self._saved = manager, saved
 
     def save(self, kernel: SwitchableKernelManager) -> None:
-        """Write down what it takes to find a leased kernel again; forget one that is here."""
+        """Write down what it takes to find a leased kernel again; forget one that is here.
+
+        One that has just come back is forgotten when its lease is released: a server that is killed in between would
+        leave a lease that runs on, and that nobody knows of.
+        """
         if isinstance(kernel.place, LeasedPlace):
             self._saved.put(kernel.kernel_id, self._record(kernel, kernel.place))
-        else:
+        elif kernel.switch is None or kernel.switch.to_gpu:
             self.forget(kernel.kernel_id)
 
     async def intend(self, kernel: SwitchableKernelManager, place: LeasedPlace) -> None:
@@ -62,8 +66,10 @@ class Survival:
             "moved_by": _written(kernel.moved_by),
         }
 
-    def forget(self, kernel_id: str) -> None:
-        self._saved.drop(kernel_id)
+    def forget(self, kernel_id: str, lease_id: str | None = None) -> None:
+        """With ``lease_id`` only what it was on that lease: it may be on its way to another one."""
+        if lease_id is None or self._saved.load().get(kernel_id, {}).get("lease_id") == lease_id:
+            self._saved.drop(kernel_id)
 
     def close(self) -> None:
         self._saved.close()

@@ -354,6 +354,7 @@ class Switch:
         before.close_door()
         lease = await self.kernel.kernels.released(before.lease_id, self.release_reason, self.release_message)
         if lease is not None:
+            self.kernel.kernels.survival.forget(self.kernel.kernel_id, before.lease_id)
             self.lease = lease
             self.on_change(self)
 

@@ -35,6 +35,27 @@ MUTANTS: tuple[Mutant, ...] = (
         test="tests/integration/test_ledger_races.py::test_the_same_draw_twice_at_once_is_charged_once",
     ),
     Mutant(
+        name="a move that fails as it changes over is charged",
+        file="computehub_ext/leases/service.py",
+        old="    in_vain = reason in IN_VAIN and not lease.posted_microcredits\n",
+        new="    in_vain = False\n",
+        test="tests/unit/test_control_plane.py::test_a_move_that_came_to_nothing_costs_nothing",
+    ),
+    Mutant(
+        name="a lease that was metered is given away as if nobody had anything of it",
+        file="computehub_ext/leases/service.py",
+        old=" and not lease.posted_microcredits\n",
+        new="\n",
+        test="tests/unit/test_control_plane.py::test_what_was_metered_is_charged_whatever_the_reason_of_its_end",
+    ),
+    Mutant(
+        name="a server killed on the way back leaves a lease that runs on and that nobody knows of",
+        file="computehub_ext/notebook/survival.py",
+        old="        elif kernel.switch is None or kernel.switch.to_gpu:\n",
+        new="        else:\n",
+        test="tests/integration/notebook/test_killed_moves.py::test_killed_on_the_way_back",
+    ),
+    Mutant(
         name="a key that comes with another input gets the first answer",
         file="computehub_ext/ledger/service.py",
         old="    if known is not None and known.input_hash != digest:\n",
