@@ -100,7 +100,7 @@ def test_the_button_moves_shows_what_it_costs_and_brings_back(lab: Lab, person: 
 
     # The history has it as one line with its cause, and so has the file.
     history = panel.unfold("History")
-    line = history.get_by_role("listitem").filter(has_text="training.ipynb")
+    line = history.get_by_role("listitem").filter(has_text="training.ipynb").first  # the newest
     expect(line).to_contain_text("You gave the GPU back.")
     line.scroll_into_view_if_needed()
     panel.both_looks("panel-history")
