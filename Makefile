@@ -31,7 +31,7 @@ lint: .venv/test ## Format, lint and types, as pre-commit runs them
 format: .venv/test ## Format the code in place
 	@$(RUN) scripts/lint.py --fix
 
-bench: .venv/test ## Measure every promised figure beside its yardstick; writes benchmarks/results.json and README.md
+bench: .venv/test ## Measure every promised figure beside its yardstick; writes results.json, docs/figures.md and README.md
 	@$(RUN) -m benchmarks $(ARGS)
 
 soak: .venv/test ## Long runs: fuzz, kills, oldest, newest dependencies (ARGS=fuzz for one); writes docs/soak.md

@@ -1,4 +1,4 @@
-"""Run every benchmark, or those named; write results.json and the README's table.
+"""Run every benchmark, or those named; write results.json, docs/figures.md and the README's table.
 
 ``python -m benchmarks [--keep] [ledger switch ...]``. A run of some of them replaces only their rows.
 """
@@ -15,7 +15,7 @@ import time
 from datetime import UTC, datetime
 
 import benchmarks
-from benchmarks.figures import README, RESULTS, Figure, save, table, write_into
+from benchmarks.figures import DOCUMENT, README, RESULTS, Figure, promised, save, table, write_into
 
 ORDER = ["switch", "roundtrip", "ledger", "http", "availability", "startup", "panel", "panels", "state"]
 ORDER += ["places_start", "places_roundtrip", "places_many"]
@@ -68,7 +68,8 @@ def main() -> int:
     if not chosen.keep and figures:
         figures = merged(figures) if chosen.names or failed else figures
         save(figures)
-        write_into(README, table(figures, facts()))
+        write_into(DOCUMENT, table(figures, facts()))
+        write_into(README, promised(figures, facts()))
     for line in failed:
         print(f"FAILED {line}", file=sys.stderr)
     missed = [figure.name for figure in figures if figure.met is False]

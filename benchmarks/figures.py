@@ -10,6 +10,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results.json"
 README = ROOT / "README.md"
+DOCUMENT = ROOT / "docs" / "figures.md"
 START, END = "<!-- figures: written by make bench -->", "<!-- end of figures -->"
 
 
@@ -39,14 +40,16 @@ class Figure:
         return cls(**known)
 
     def row(self) -> str:
+        return f"{self.short_row()} {self.size} |"
+
+    def short_row(self) -> str:
+        """Return the row without its size, for where only the promises are shown."""
         beside = f"{number(self.yardstick)} {self.unit}" if self.yardstick is not None else "–"
         if self.yardstick_name:
             beside += f" ({self.yardstick_name})"
         ratio = "–" if self.ratio is None else f"{self.ratio:.3g}"
         met = "" if self.met is None else (" ✓" if self.met else " ✗ missed")
-        return (
-            f"| {self.name} | {number(self.figure)} {self.unit} | {beside} | {ratio} | {self.goal}{met} | {self.size} |"
-        )
+        return f"| {self.name} | {number(self.figure)} {self.unit} | {beside} | {ratio} | {self.goal}{met} |"
 
 
 def number(value: float | None) -> str:
@@ -56,9 +59,20 @@ def number(value: float | None) -> str:
 
 
 def table(figures: list[Figure], facts: str) -> str:
-    lines = ["| What | Here | Yardstick, same run | Ratio | Goal | Size |", "| --- | --- | --- | --- | --- | --- |"]
-    lines += [figure.row() for figure in figures]
-    return "\n".join([*lines, "", facts])
+    """Every figure with the size that it was measured on."""
+    return _table([*_HEADS, "Size"], [figure.row() for figure in figures], facts)
+
+
+def promised(figures: list[Figure], facts: str) -> str:
+    """The figures of which something was promised, met or not."""
+    return _table(_HEADS, [figure.short_row() for figure in figures if figure.met is not None], facts)
+
+
+_HEADS = ["What", "Here", "Yardstick, same run", "Ratio", "Goal"]
+
+
+def _table(heads: list[str], rows: list[str], facts: str) -> str:
+    return "\n".join([f"| {' | '.join(heads)} |", f"|{' --- |' * len(heads)}", *rows, "", facts])
 
 
 def save(figures: list[Figure]) -> None:
