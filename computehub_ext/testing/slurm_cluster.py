@@ -18,8 +18,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+
+from . import slurm_cluster_accounting as books
 
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "squeue", "scancel", "scontrol", "sinfo")
 PACKAGES = "slurmctld slurmd slurm-client munge"
@@ -62,9 +64,8 @@ SchedulerParameters=bf_interval=1,sched_min_interval=0,batch_sched_delay=0,sched
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
 GresTypes=gpu
-AccountingStorageType=accounting_storage/none
 JobCompType=jobcomp/none
-PreemptType=preempt/partition_prio
+{accounting}
 PreemptMode=CANCEL
 SlurmdTimeout=10
 SlurmctldTimeout=10
@@ -86,9 +87,10 @@ class SlurmMissing(RuntimeError):
 class SlurmCluster:
     """A running cluster. ``conf`` is its configuration: with ``SLURM_CONF`` set to it every command speaks to it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, accounting: books.Accounting | None = None) -> None:
         self.folder = folder
         self.conf = folder / "slurm.conf"
+        self.accounting = accounting
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
 
     def run(self, *command: str, check: bool = True) -> str:
@@ -146,6 +148,11 @@ class SlurmCluster:
             ],
         )
         self._wait((self.folder / "munge/socket").exists, START_SECONDS_MAX, "munged")
+        if self.accounting is not None:
+            self._start("mariadbd", self.accounting.database())
+            self._wait(self.accounting.socket.exists, START_SECONDS_MAX, "mariadbd")
+            self._start("slurmdbd", ["slurmdbd", "-D"], self.accounting.environment)
+            self._wait(self._keeps_books, START_SECONDS_MAX, "slurmdbd")
         self.start_controller()
         for name in NODES:
             self.start_node(name)
@@ -166,7 +173,10 @@ class SlurmCluster:
         states = self.states()
         return len(states) == len(NODES) and set(states.values()) == {"idle"}
 
-    def _start(self, name: str, command: Sequence[str]) -> None:
+    def _keeps_books(self) -> bool:
+        return "root" in self.run("sacctmgr", "--noheader", "list", "user", "format=user%-20", check=False)
+
+    def _start(self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
         with open(self.folder / f"{name}.out", "ab") as output:
             # A session of its own: Ctrl-C ends the tests first, which then end the cluster in order.
             self._daemons[name] = subprocess.Popen(
@@ -175,7 +185,7 @@ class SlurmCluster:
                 stdout=output,
                 stderr=output,
                 cwd=self.folder,
-                env={"PATH": os.environ.get("PATH", os.defpath), "SLURM_CONF": str(self.conf)},
+                env={"PATH": os.environ.get("PATH", os.defpath), "SLURM_CONF": str(self.conf), **(environment or {})},
                 start_new_session=True,
             )
 
@@ -224,13 +234,20 @@ class SlurmCluster:
 
 
 @contextlib.contextmanager
-def slurm_cluster() -> Iterator[SlurmCluster]:
-    """Make, start and in the end remove a cluster; it is up in about a second."""
-    _require()
+def slurm_cluster(*, with_accounting: bool = False) -> Iterator[SlurmCluster]:
+    """Make, start and in the end remove a cluster; it is up in about a second.
+
+    Parameters
+    ----------
+    with_accounting:
+        It has a slurmdbd, and a job needs an account and a QoS that its user may have. It preempts by QoS then, and
+        not by partition.
+    """
+    _require(with_accounting)
     # In /tmp and short: the path of a step's socket has 107 bytes.
     folder = Path(tempfile.mkdtemp(prefix="ch-slurm-", dir="/tmp"))
     folder.chmod(0o755)  # munge's clients look for its socket with their own rights
-    cluster = SlurmCluster(folder)
+    cluster = SlurmCluster(folder, books.Accounting(folder, *_free_ports(1)) if with_accounting else None)
     try:
         _write(cluster)
         cluster.start_all()
@@ -240,10 +257,13 @@ def slurm_cluster() -> Iterator[SlurmCluster]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _require() -> None:
-    missing = [name for name in PROGRAMS if shutil.which(name) is None]
+def _require(with_accounting: bool) -> None:
+    programs, packages = PROGRAMS, PACKAGES
+    if with_accounting:
+        programs, packages = (*PROGRAMS, *books.PROGRAMS), f"{PACKAGES} {books.PACKAGES}"
+    missing = [name for name in programs if shutil.which(name) is None]
     if missing:
-        raise SlurmMissing(f"{', '.join(missing)} not found; on Debian: apt-get install {PACKAGES}")
+        raise SlurmMissing(f"{', '.join(missing)} not found; on Debian: apt-get install {packages}")
     if os.geteuid() != 0:
         raise SlurmMissing("A Slurm node starts jobs as their users, so a private cluster needs root.")
 
@@ -270,7 +290,13 @@ def _write(cluster: SlurmCluster) -> None:
         files = f"{folder}/dev/gpu[{number}-{number + int(count) - 1}]"
         devices.append(f"NodeName={node} Name=gpu Type={model} File={files}")
         number += int(count)
-    text = _CONFIGURATION.format(host=host, controller_port=ports[0], folder=folder, nodes="\n".join(nodes))
+    accounting = books.WITHOUT
+    if cluster.accounting is not None:
+        cluster.accounting.prepare()
+        accounting = cluster.accounting.configuration
+    text = _CONFIGURATION.format(
+        host=host, controller_port=ports[0], folder=folder, nodes="\n".join(nodes), accounting=accounting
+    )
     cluster.conf.write_text(re.sub(r"\n+", "\n", text).lstrip())
     (folder / "gres.conf").write_text("\n".join(devices) + "\n")
 
