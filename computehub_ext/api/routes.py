@@ -38,6 +38,7 @@ CONTRACT_PATH = Path(__file__).parent / "openapi.yaml"
 HANDLERS: tuple[type[ComputeHubHandler], ...] = (
     me.MeHandler,
     me.AllowanceHandler,
+    me.DefaultsHandler,
     approvals.ApprovalsHandler,
     approvals.ApprovalHandler,
     approvals.ApproveHandler,

@@ -61,6 +61,7 @@ def person(
         "identity": identity,
         "balance": balance(owned),
         "allowance": {"per_day_microcredits": per_day, "left_microcredits": left},
+        "defaults": defaults(value, settings),
         "control_plane": control_plane,
         "is_admin": is_admin,
         "server_version": server_version(),
@@ -68,10 +69,20 @@ def person(
     }
 
 
-def limits(settings: Settings) -> Json:
-    def seconds(duration: timedelta) -> int:
-        return int(duration.total_seconds())
+def defaults(value: Person, settings: Settings) -> Json:
+    """As they hold now, within the administrator's bounds."""
+    holding = value.defaults.within(settings)
+    return {
+        "idle_timeout_seconds": None if holding.idle_timeout is None else seconds(holding.idle_timeout),
+        "duration_seconds": None if holding.duration is None else seconds(holding.duration),
+    }
 
+
+def seconds(duration: timedelta) -> int:
+    return int(duration.total_seconds())
+
+
+def limits(settings: Settings) -> Json:
     return {
         "default_duration_seconds": seconds(settings.default_duration),
         "min_duration_seconds": seconds(settings.min_duration),

@@ -69,7 +69,7 @@ class BookingCalls(Edge):
                     raise Invalid(f"A booking keeps its model, {booking.model}.", field="model")
                 start_at = booking.span.start_at
                 if starts_at is not None or when is not None:
-                    start_at = self._span(starts_at, when, time_zone, None, now).start_at
+                    start_at = self._span(person, starts_at, when, time_zone, None, now).start_at
                 changed = moving.moved(
                     booking,
                     start_at=start_at,
@@ -81,7 +81,7 @@ class BookingCalls(Edge):
                 return views.quote(
                     moving.quote_move(unit, self._calendar, booking=booking, changed=changed, now=now, limits=limits)
                 )
-            span = self._span(starts_at, when, time_zone, duration_seconds, now)
+            span = self._span(person, starts_at, when, time_zone, duration_seconds, now)
             if rrule is not None:
                 wish = SeriesWish(
                     model=model,
@@ -108,6 +108,7 @@ class BookingCalls(Edge):
 
     def _span(
         self,
+        person: Person,
         starts_at: str | None,
         said: str | None,
         time_zone: str | None,
@@ -121,10 +122,13 @@ class BookingCalls(Edge):
             start = words.parse_when(said, time_zone or "UTC", now)
         elif starts_at is not None:
             start = words.parse_when(starts_at, "UTC", now)
-        duration = self.settings.default_duration if duration_seconds is None else timedelta(seconds=duration_seconds)
+        duration = self._duration(person, duration_seconds)
         if duration <= timedelta(0):
             raise Invalid("A GPU is held for a time above zero.", field="duration_seconds")
         return TimeSpan.starting(start, duration)
+
+    def _duration(self, person: Person, seconds: int | None) -> timedelta:
+        return person.duration(self.settings) if seconds is None else timedelta(seconds=seconds)
 
     async def availability(self, actor: Actor, pool_id: str, start: str, end: str, step_seconds: int) -> Json:
         def view(unit: Unit, person: Person, now: datetime) -> Json:
@@ -184,7 +188,7 @@ class BookingCalls(Edge):
         spend = self._spender(actor, key, approval_id)
 
         def work(unit: Unit, person: Person, now: datetime) -> Json | ApprovalWanted:
-            span = self._span(starts_at, when, time_zone, duration_seconds, now)
+            span = self._span(person, starts_at, when, time_zone, duration_seconds, now)
             if actor.via is Via.KERNEL:
                 quote = bookings.quote(unit, self._calendar, model=model, count=count, span=span, now=now)
                 purpose = f"a booking of {count} × {called(quote.pool)} from {span.start_at:%a %d %b %Y, %H:%M} UTC"
@@ -290,12 +294,12 @@ class BookingCalls(Edge):
         duration_seconds: int | None = None,
         notebook_path: str | None = None,
     ) -> Json:
-        duration = self.settings.default_duration if duration_seconds is None else timedelta(seconds=duration_seconds)
-        return await self._as_person(
-            actor,
-            lambda unit, person, now: views.estimate(
+        def view(unit: Unit, person: Person, now: datetime) -> Json:
+            duration = self._duration(person, duration_seconds)
+            return views.estimate(
                 estimates.estimate(
                     unit, person=person, model=model, count=count, duration=duration, notebook_path=notebook_path
                 )
-            ),
-        )
+            )
+
+        return await self._as_person(actor, view)

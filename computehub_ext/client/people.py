@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from computehub_ext.api import views
 from computehub_ext.api.views import Json
@@ -46,6 +46,24 @@ class PeopleCalls(Edge):
 
         await self._write(change)
         return await self.me(actor)
+
+    async def defaults(self, actor: Actor) -> Json:
+        return await self._as_person(actor, lambda unit, person, now: views.defaults(person, self.settings))
+
+    async def set_defaults(self, actor: Actor, **seconds: int | None) -> Json:
+        """Set those of ``idle_timeout_seconds`` and ``duration_seconds`` that are given; None follows the settings."""
+        not_from_kernel(actor, "Your defaults are set in the browser or the shell, not from a kernel.")
+        changes = {
+            name.removesuffix("_seconds"): None if value is None else timedelta(seconds=value)
+            for name, value in seconds.items()
+        }
+
+        def change(unit: Unit, now: datetime) -> Json:
+            person = self._ensure(unit, actor, now)
+            person = people.set_defaults(unit, person=person, changes=changes, settings=self.settings)
+            return views.defaults(person, self.settings)
+
+        return await self._write(change)
 
     async def approvals(self, actor: Actor) -> Json:
         return await self._as_person(

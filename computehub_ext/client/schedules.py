@@ -138,7 +138,7 @@ class ScheduleCalls(BookingCalls):
         def work(unit: Unit, person: Person, now: datetime) -> Json | ApprovalWanted:
             if starts_at is None and when is None:
                 raise Invalid("Say when the first one starts, as `starts_at` or `when`.", field="starts_at")
-            span = self._span(starts_at, when, time_zone, duration_seconds, now)
+            span = self._span(person, starts_at, when, time_zone, duration_seconds, now)
             wish = SeriesWish(model, count, whole_second(span.start_at), span.duration, rrule, time_zone)
             outcome = None
             if actor.via is Via.KERNEL:

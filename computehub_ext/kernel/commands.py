@@ -15,7 +15,7 @@ from .link import LinkProblem, new_key
 from .moving import move_off, move_on, post_with_approval, problem_of
 from .problems import GpuProblem
 from .report import Facts, Note, Page
-from .wording import in_words
+from .wording import as_typed, in_words
 
 HISTORY_PAGE = 200
 HISTORY_PAGES_MAX = 25
@@ -86,6 +86,24 @@ def allowance(desk: Desk, given: SimpleNamespace) -> None:
         desk.link.put("me/allowance", {"per_day_microcredits": given.per_day_microcredits})
     approvals = pages.items_of(desk.link.get("approvals"))
     desk.show(pages.allowance_page(desk.link.get("me"), approvals, desk.zone))
+
+
+def defaults(desk: Desk, given: SimpleNamespace) -> None:
+    named = {"--idle": ("idle_timeout_seconds", given.idle_seconds), "--for": ("duration_seconds", given.seconds)}
+    changes = dict(named[flag] for flag in given.given)
+    if changes:
+        if desk.from_kernel:
+            raise GpuProblem(
+                "Your defaults hold for all your notebooks, so no notebook can change them: set them in JupyterLab's "
+                f"Settings, or in the shell with `computehub gpu defaults {' '.join(_typed(given))}`."
+            )
+        desk.link.put("me/defaults", changes)
+    desk.show(pages.defaults_page(desk.link.get("me")))
+
+
+def _typed(given: SimpleNamespace) -> list[str]:
+    values = {"--idle": given.idle_seconds, "--for": given.seconds}
+    return [f"{flag} {'default' if values[flag] is None else as_typed(values[flag])}" for flag in given.given]
 
 
 def extend(desk: Desk, given: SimpleNamespace) -> None:
@@ -159,5 +177,6 @@ VERBS: dict[str, Callable[[Desk, Any], None]] = {
     "cancel": cancel,
     "estimate": show_estimate,
     "allowance": allowance,
+    "defaults": defaults,
     "help": show_help,
 }

@@ -28,7 +28,8 @@ def move_on(desk: Desk, given: SimpleNamespace) -> None:
         return
     quote, booking_id = _price(desk, given)
     preview = desk.preview(given.keep)
-    page = pages.quote_page(quote, preview, quote.get("balance_microcredits"), desk.zone)
+    idle = pages.idle_words(desk.link.get("me") or {}, given.idle_seconds)
+    page = pages.quote_page(quote, preview, quote.get("balance_microcredits"), desk.zone, idle)
     desk.show(page)
     accepted = _loss_accepted(desk, preview, given)
     body: dict[str, Any] = {"target": "gpu", "keep": given.keep, "strict": given.strict, "accept_loss": accepted}

@@ -120,6 +120,31 @@ def allowance_page(me: Mapping[str, Any], approvals: Sequence[Mapping[str, Any]]
     return page
 
 
+def defaults_page(me: Mapping[str, Any]) -> Page:
+    page = Page(f"What holds for {_who(me)} where a move or a booking says nothing else")
+    limits, own = me.get("limits") or {}, me.get("defaults") or {}
+    length = own.get("duration_seconds")
+    held = f"{in_words(int(length or limits.get('default_duration_seconds') or 0))}, {_whose(length)}"
+    page.add(Facts("Defaults", (("Given back", idle_words(me) or "?"), ("Held for", held))))
+    page.add(
+        Note("Set in JupyterLab's Settings, or in the shell: `computehub gpu defaults --idle 20m --for 2h`.", "quiet")
+    )
+    return page
+
+
+def idle_words(me: Mapping[str, Any], asked_seconds: int | None = None) -> str | None:
+    """After how long an idle GPU goes back, and who says so; None where an older server does not tell."""
+    if asked_seconds is not None:
+        return f"when no cell has run for {in_words(asked_seconds)}"
+    own = (me.get("defaults") or {}).get("idle_timeout_seconds")
+    seconds = own or (me.get("limits") or {}).get("idle_timeout_seconds")
+    return f"when no cell has run for {in_words(int(seconds))}, {_whose(own)}" if seconds else None
+
+
+def _whose(own: Any) -> str:
+    return "your default" if own else "the administrator's default"
+
+
 def bookings_page(bookings: Sequence[Mapping[str, Any]], zone: str, command: str) -> Page:
     if not bookings:
         example = f'{command} book T4 "tomorrow 14:00" --for 2h'
@@ -229,11 +254,16 @@ def estimate_page(estimate: Mapping[str, Any], command: str) -> Page:
 
 
 def quote_page(
-    quote: Mapping[str, Any], preview: Mapping[str, Any] | None, available_microcredits: int | None, zone: str
+    quote: Mapping[str, Any],
+    preview: Mapping[str, Any] | None,
+    available_microcredits: int | None,
+    zone: str,
+    idle: str | None = None,
 ) -> Page:
-    """The preview: what it costs and what is lost."""
+    """The preview: what it costs, when it goes back by itself and what is lost."""
     page = Page(f"{device_words(quote)} for this notebook")
-    page.add(Facts("Preview", quote_facts(quote, preview, available_microcredits, zone)))
+    back = (("Given back", idle),) if idle else ()
+    page.add(Facts("Preview", (*quote_facts(quote, preview, available_microcredits, zone), *back)))
     if preview:
         page.add(loss_table(preview.get("lost")), *problem_notes(preview.get("problems")))
     return page

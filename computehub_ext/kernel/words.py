@@ -39,6 +39,10 @@ def _keep(text: str, what: str) -> Any:
     return names
 
 
+def _length_or_default(text: str, what: str) -> int | None:
+    return None if text.lower() == "default" else parse_duration(text, what)
+
+
 def _zone(text: str, what: str) -> str:
     if zone_of(text)[0] != text:
         raise UsageProblem(f"{what} takes a time zone's IANA name such as Europe/Berlin, not {quoted(text)}")
@@ -102,7 +106,7 @@ _MODEL = Argument("model", "MODEL", "a GPU model as `offers` lists it (T4); capi
 _FOR = Option(
     "--for",
     "seconds",
-    "how long to hold it; when left out, 2 hours or what your credits last for",
+    "how long to hold it; when left out, what `defaults` says, or less where your credits last for less",
     "2h",
     parse_duration,
 )
@@ -145,7 +149,7 @@ WORDS: tuple[Word, ...] = (
             Option(
                 "--idle",
                 "idle_seconds",
-                "give it back when no cell has run for so long; when left out, the administrator's limit",
+                "give it back when no cell has run for so long; when left out, what `defaults` says",
                 "20m",
                 parse_duration,
             ),
@@ -217,6 +221,29 @@ WORDS: tuple[Word, ...] = (
                 read=as_microcredits,
             ),
         ),
+    ),
+    Word(
+        "defaults",
+        "what holds where you say nothing else: after how long an idle GPU is given back, and how long one is held",
+        options=(
+            Option(
+                "--idle",
+                "idle_seconds",
+                "your own idle time from now on; default follows the administrator's",
+                "20m|default",
+                _length_or_default,
+            ),
+            Option(
+                "--for",
+                "seconds",
+                "your own usual length from now on; default follows the administrator's",
+                "2h|default",
+                _length_or_default,
+            ),
+        ),
+        detail="They hold in JupyterLab's panel, in cells and in the shell alike. To change them, open JupyterLab's "
+        "Settings (GPUs and credits) or use the shell; a notebook can only read them.",
+        examples=("defaults", "defaults --idle 20m"),
     ),
     Word("help", "this text, or that of one word", (Argument("word", "WORD", "any of the above", needed=False),)),
 )

@@ -11,7 +11,7 @@ from computehub_ext.bookings.calendar import Calendar
 from computehub_ext.bookings.model import Booking, BookingState
 from computehub_ext.core.credits import in_credits, rated
 from computehub_ext.core.database import Unit
-from computehub_ext.core.errors import Conflict, Invalid, SlotTaken
+from computehub_ext.core.errors import Conflict, SlotTaken
 from computehub_ext.core.ids import new_id
 from computehub_ext.core.settings import Settings
 from computehub_ext.core.timespan import TimeSpan
@@ -19,7 +19,7 @@ from computehub_ext.leases import store
 from computehub_ext.leases.model import Lease, LeaseState
 from computehub_ext.ledger import service as ledger
 from computehub_ext.people import service as people
-from computehub_ext.people.model import ApprovalWanted, Person, Spent
+from computehub_ext.people.model import ApprovalWanted, Person, Spent, check_idle_timeout
 from computehub_ext.pools.model import Pool
 
 
@@ -67,7 +67,7 @@ def request(
     if held is not None:
         message = "This notebook holds a GPU already; `%gpu off` gives it back."
         raise Conflict(message, lease_id=held.id, state=held.state)
-    idle_timeout = _idle_timeout(wanted, settings)
+    idle_timeout = _idle_timeout(person, wanted, settings)
     booking = _standing_booking(unit, person=person, wanted=wanted, settings=settings, now=now)
     on_the_spot = booking is None
     if booking is None:
@@ -100,13 +100,10 @@ def request(
     return lease
 
 
-def _idle_timeout(wanted: LeaseRequest, settings: Settings) -> timedelta:
+def _idle_timeout(person: Person, wanted: LeaseRequest, settings: Settings) -> timedelta:
     if wanted.idle_timeout is None:
-        return settings.idle_timeout
-    if not timedelta(minutes=1) <= wanted.idle_timeout <= settings.idle_timeout_max:
-        most = int(settings.idle_timeout_max.total_seconds() // 60)
-        message = f"The idle timeout is between 1 and {most} minutes."
-        raise Invalid(message, field="idle_timeout_seconds", max_seconds=most * 60)
+        return person.idle_timeout(settings)
+    check_idle_timeout(wanted.idle_timeout, settings)
     return wanted.idle_timeout
 
 
@@ -151,7 +148,7 @@ def _book_now(
     now: datetime,
     unwell: Mapping[str, str] | None,
 ) -> Booking | ApprovalWanted:
-    duration = wanted.duration or settings.default_duration
+    duration = wanted.duration or person.duration(settings)
     quote = bookings.quote(
         unit,
         calendar,
@@ -208,11 +205,12 @@ def _book_now(
 
 def _affordable(unit: Unit, *, person: Person, rate: int, wanted: LeaseRequest, settings: Settings) -> timedelta:
     available = ledger.balance(unit, people.account_of(person)).available_microcredits
+    usual = person.duration(settings)
     if rate <= 0:
-        return settings.default_duration
+        return usual
     seconds = available * 3600 // (rate * wanted.count)
     whole_minutes = timedelta(minutes=seconds // 60)
-    return max(settings.min_duration, min(settings.default_duration, whole_minutes))
+    return max(settings.min_duration, min(usual, whole_minutes))
 
 
 def spend_allowance(

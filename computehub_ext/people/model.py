@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from computehub_ext.core.credits import MICROCREDITS_PER_CREDIT, in_credits
 from computehub_ext.core.errors import Forbidden, IllegalMove, Invalid
+from computehub_ext.core.settings import Settings
 
 WELCOME_MICROCREDITS = 10 * MICROCREDITS_PER_CREDIT
 ALLOWANCE_MICROCREDITS = 5 * MICROCREDITS_PER_CREDIT
@@ -22,6 +23,28 @@ APPROVAL_LIFETIME = timedelta(minutes=15)
 PENDING_APPROVALS_MAX = 20
 """A notebook that asks in a loop fills no more of its owner's browser than this."""
 NAME_LENGTH_MAX = 255
+IDLE_TIMEOUT_MIN = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What a person chose for all that says nothing else; None follows the administrator, also when that changes."""
+
+    idle_timeout: timedelta | None = None
+    duration: timedelta | None = None
+
+    def check(self, settings: Settings) -> None:
+        """Refuse what the administrator would not let anybody ask for."""
+        if self.idle_timeout is not None:
+            check_idle_timeout(self.idle_timeout, settings)
+        _check_length("length", self.duration, settings.min_duration, settings.max_duration, "duration_seconds")
+
+    def within(self, settings: Settings) -> Defaults:
+        """As they hold now: brought to the administrator's bounds, which may have become narrower since."""
+        return Defaults(
+            _brought_to(self.idle_timeout, IDLE_TIMEOUT_MIN, settings.idle_timeout_max),
+            _brought_to(self.duration, settings.min_duration, settings.max_duration),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +55,19 @@ class Person:
     username: str
     display_name: str
     created_at: datetime
+    defaults: Defaults = Defaults()
 
     @property
     def account_id(self) -> str:
         return f"person:{self.id}"
+
+    def idle_timeout(self, settings: Settings) -> timedelta:
+        """After how long without a running cell a GPU goes back, where the wish says nothing."""
+        return self.defaults.within(settings).idle_timeout or settings.idle_timeout
+
+    def duration(self, settings: Settings) -> timedelta:
+        """How long a GPU is held, where the wish says nothing."""
+        return self.defaults.within(settings).duration or settings.default_duration
 
 
 class ApprovalState(StrEnum):
@@ -126,3 +158,20 @@ def tidy_name(name: str, field: str) -> str:
     if not 0 < len(name) <= NAME_LENGTH_MAX or not name.isprintable():
         raise Invalid(f"A name has 1 to {NAME_LENGTH_MAX} printable characters.", field=field)
     return name
+
+
+def check_idle_timeout(idle_timeout: timedelta, settings: Settings) -> None:
+    """Refuse an idle timeout that the administrator lets nobody have."""
+    _check_length("idle timeout", idle_timeout, IDLE_TIMEOUT_MIN, settings.idle_timeout_max, "idle_timeout_seconds")
+
+
+def _check_length(what: str, asked: timedelta | None, least: timedelta, most: timedelta, field: str) -> None:
+    if asked is not None and not least <= asked <= most:
+        minutes = [int(bound.total_seconds() // 60) for bound in (least, most)]
+        raise Invalid(
+            f"The {what} is between {minutes[0]} and {minutes[1]} minutes.", field=field, max_seconds=minutes[1] * 60
+        )
+
+
+def _brought_to(asked: timedelta | None, least: timedelta, most: timedelta) -> timedelta | None:
+    return None if asked is None else max(least, min(asked, most))

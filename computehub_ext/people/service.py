@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 from computehub_ext.core.database import Unit
 from computehub_ext.core.errors import IdempotencyMismatch, NotFound, TooManyRequests
 from computehub_ext.core.ids import new_id
+from computehub_ext.core.settings import Settings
 from computehub_ext.ledger import service as ledger
 from computehub_ext.ledger.model import Origin, check_amount, check_key, input_hash, storable
 from computehub_ext.people import store
@@ -22,6 +24,7 @@ from computehub_ext.people.model import (
     Approval,
     ApprovalState,
     ApprovalWanted,
+    Defaults,
     Person,
     Spent,
     tidy_name,
@@ -95,6 +98,20 @@ def set_allowance(unit: Unit, *, person_id: str, amount_microcredits: int, now: 
     _get(unit, person_id)
     store.set_allowance(unit, person_id, amount_microcredits)
     unit.emit("person", action="allowance", person_id=person_id)
+
+
+def set_defaults(unit: Unit, *, person: Person, changes: Mapping[str, timedelta | None], settings: Settings) -> Person:
+    """The person's own choice for what says nothing else; what ``changes`` does not name stays as it is.
+
+    Only what is named is held against the administrator's bounds: an older choice that these no longer allow is no
+    reason to refuse another.
+    """
+    Defaults(**changes).check(settings)
+    chosen = replace(person.defaults, **changes)
+    if chosen != person.defaults:
+        store.set_defaults(unit, person.id, chosen)
+        unit.emit("person", action="defaults", person_id=person.id)
+    return replace(person, defaults=chosen)
 
 
 def spend_allowance(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import (
@@ -11,6 +11,7 @@ from sqlalchemy import (
     Column,
     ForeignKey,
     Index,
+    Integer,
     Row,
     String,
     Table,
@@ -21,7 +22,7 @@ from sqlalchemy import (
 
 from computehub_ext.core.database import Unit, UtcDateTime, metadata
 from computehub_ext.core.prepared import Prepared
-from computehub_ext.people.model import Approval, ApprovalState, Person
+from computehub_ext.people.model import Approval, ApprovalState, Defaults, Person
 
 _ID = String(40)
 
@@ -34,6 +35,8 @@ people = Table(
     Column("created_at", UtcDateTime, nullable=False),
     # NULL follows the administrator's setting, also when that changes.
     Column("allowance_microcredits", BigInteger),
+    Column("idle_timeout_seconds", Integer),
+    Column("duration_seconds", Integer),
     CheckConstraint("allowance_microcredits >= 0", name="allowance"),
 )
 
@@ -97,7 +100,12 @@ def get(unit: Unit, person_id: str) -> tuple[Person, int | None] | None:
 
 
 def _person(row: Row[Any]) -> Person:
-    return Person(row.id, row.username, row.display_name, row.created_at)
+    defaults = Defaults(_length(row.idle_timeout_seconds), _length(row.duration_seconds))
+    return Person(row.id, row.username, row.display_name, row.created_at, defaults)
+
+
+def _length(seconds: int | None) -> timedelta | None:
+    return None if seconds is None else timedelta(seconds=seconds)
 
 
 def add(unit: Unit, person: Person) -> None:
@@ -118,6 +126,12 @@ def rename(unit: Unit, person_id: str, display_name: str) -> None:
 
 def set_allowance(unit: Unit, person_id: str, amount: int) -> None:
     unit.connection.execute(people.update().where(people.c.id == person_id), {"allowance_microcredits": amount})
+
+
+def set_defaults(unit: Unit, person_id: str, chosen: Defaults) -> None:
+    lengths = {"idle_timeout_seconds": chosen.idle_timeout, "duration_seconds": chosen.duration}
+    values = {name: None if length is None else int(length.total_seconds()) for name, length in lengths.items()}
+    unit.connection.execute(people.update().where(people.c.id == person_id), values)
 
 
 def spent_since(unit: Unit, person_id: str, since: datetime) -> int:

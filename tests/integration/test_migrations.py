@@ -18,10 +18,12 @@ from computehub_ext.core.clock import ManualClock
 from computehub_ext.core.database import Database, Unit, metadata
 from computehub_ext.core.errors import Unavailable
 from computehub_ext.core.migrations import configured, upgrade
+from computehub_ext.core.settings import Settings
 from computehub_ext.leases import store as leases
 from computehub_ext.leases.model import LeaseState
 from computehub_ext.ledger import service as ledger
 from computehub_ext.people import service as people
+from computehub_ext.people.model import Defaults
 from computehub_ext.testing.stores import import_every_store
 from tests.support.databases import REAL_DATABASES
 
@@ -155,3 +157,8 @@ def test_what_an_earlier_version_wrote_is_still_there(
     [lease] = older.read(lambda unit: leases.in_states(unit, [LeaseState.RUNNING]))
     booking = older.read(lambda unit: bookings.find(unit, lease.booking_id))
     assert (booking.id, booking.series_id) == ("b", None)
+    ada = older.read(lambda unit: people.get_person(unit, "p"))
+    assert ada.defaults == Defaults(), "who was there before follows the administrator"
+    changes, settings = {"idle_timeout": timedelta(minutes=15)}, Settings()
+    older.write(lambda unit: people.set_defaults(unit, person=ada, changes=changes, settings=settings))
+    assert older.read(lambda unit: people.get_person(unit, "p")).defaults == Defaults(**changes)

@@ -183,6 +183,27 @@ MUTANTS: tuple[Mutant, ...] = (
         test="tests/unit/test_people.py::test_an_allowance_rolls_over_24_hours",
     ),
     Mutant(
+        name="a notebook changes after how long its owner's GPUs are given back",
+        file="computehub_ext/client/people.py",
+        old='        not_from_kernel(actor, "Your defaults are set in the browser or the shell, not from a kernel.")\n',
+        new="",
+        test="tests/unit/test_control_plane.py::test_a_kernel_does_not_set_its_owners_defaults",
+    ),
+    Mutant(
+        name="a notebook changes its owner's defaults over HTTP",
+        file="computehub_ext/api/handlers/me.py",
+        old="        self.only_via(\n            Via.BROWSER, Via.TOKEN, reason=\"A kernel can't change your defaults",
+        new="        self.only_via(\n            *Via, reason=\"A kernel can't change your defaults",
+        test="tests/integration/api/test_people.py::test_a_kernel_reads_the_defaults_and_changes_none",
+    ),
+    Mutant(
+        name="an idle time chosen under a former maximum outlives the lower one",
+        file="computehub_ext/people/model.py",
+        old="    return None if asked is None else max(least, min(asked, most))\n",
+        new="    return asked\n",
+        test="tests/unit/test_control_plane.py::test_a_lower_maximum_of_the_administrators_caps_it_also_later",
+    ),
+    Mutant(
         name="an approval is decided by somebody else",
         file="computehub_ext/people/service.py",
         old="    if found is None or found.person_id != person_id:\n",

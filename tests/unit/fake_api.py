@@ -137,6 +137,8 @@ class FakeApi:
                 "by_origin": {"granted": 10 * M, "purchased": 0, "earned": 0},
             },
             "allowance": {"per_day_microcredits": 5 * M, "left_microcredits": 5 * M},
+            "defaults": {"idle_timeout_seconds": None, "duration_seconds": None},
+            "limits": {"idle_timeout_seconds": 1200, "default_duration_seconds": 7200},
             "control_plane": "embedded",
         }
     )
@@ -210,6 +212,9 @@ class FakeApi:
         if asked.path == "me/allowance":
             self.me["allowance"] = {**asked.body, "left_microcredits": asked.body["per_day_microcredits"]}
             return self.me
+        if asked.path == "me/defaults":
+            self.me["defaults"] = {**self.me["defaults"], **asked.body}
+            return self.me["defaults"]
         if parts[0] == "bookings" and parts[2] == "cancel":
             return booking(id=parts[1], state="cancelled")
         if parts[0] == "switches" and parts[2] == "cancel":

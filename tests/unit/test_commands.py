@@ -301,6 +301,35 @@ def test_a_shell_sets_the_allowance(api: FakeApi, desk: RecordingDesk) -> None:
     assert api.sent("PUT", "me/allowance")[0].body == {"per_day_microcredits": 2_500_000}
 
 
+def test_defaults_say_whose_they_are(api: FakeApi, desk: RecordingDesk) -> None:
+    said = run(desk, "defaults")
+    assert "Given back  when no cell has run for 20 min, the administrator's default" in said
+    assert "Held for    2 h, the administrator's default" in said
+    api.me["defaults"] = {"idle_timeout_seconds": 900, "duration_seconds": 1800}
+    said = run(desk, "defaults")
+    assert "Given back  when no cell has run for 15 min, your default" in said
+    assert "Held for    30 min, your default" in said
+
+
+def test_no_notebook_sets_its_owners_defaults(api: FakeApi, desk: RecordingDesk) -> None:
+    said = refused(desk, "defaults --idle 2h --for default")
+    assert "no notebook can change them" in said
+    assert "`computehub gpu defaults --idle 2h --for default`" in said
+    assert not api.sent("PUT", "me/defaults")
+
+
+def test_a_shell_sets_the_defaults_that_it_names(api: FakeApi, desk: RecordingDesk) -> None:
+    desk.from_kernel = False
+    assert "15 min, your default" in run(desk, "defaults --idle 15m")
+    assert "15 min, your default" in run(desk, "defaults --for 90m"), "what is not named stays"
+    assert "20 min, the administrator's" in run(desk, "defaults --idle default")
+    assert [asked.body for asked in api.sent("PUT", "me/defaults")] == [
+        {"idle_timeout_seconds": 900},
+        {"duration_seconds": 5400},
+        {"idle_timeout_seconds": None},
+    ]
+
+
 def test_allowance_shows_what_waits_for_an_answer(api: FakeApi, desk: RecordingDesk) -> None:
     api.approvals["a1"] = {
         "id": "a1",

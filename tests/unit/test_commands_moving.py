@@ -45,6 +45,7 @@ def test_on_shows_price_and_load_and_asks_nothing_when_nothing_is_lost(api: Fake
         "  Price        1.00 credits an hour, charged by the second",
         "  At most      2.00 credits of 10.00 available, until Mon 2 Mar 2026, 12:00 CET (11:00 UTC)",
         "  Comes along  2 names, 12.3 MB, about 0.1 s",
+        "  Given back   when no cell has run for 20 min, the administrator's default",
     ]
     assert desk.questions == []
     asked = api.sent("POST", "switches")[0]
@@ -208,6 +209,17 @@ def test_a_booking_that_does_not_fit_is_left_alone(api: FakeApi, desk: Recording
 
 
 # --- approval ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_preview_says_which_idle_time_holds(api: FakeApi, desk: RecordingDesk) -> None:
+    api.me["defaults"]["idle_timeout_seconds"] = 900
+    assert "Given back   when no cell has run for 15 min, your default" in run(desk, "on T4")
+    assert "idle_timeout_seconds" not in api.sent("POST", "switches")[0].body, "the control plane knows it"
+    api.switch = None
+    said = run(desk, "on T4 --idle 10m")
+    assert "Given back   when no cell has run for 10 min" in said
+    assert "your default" not in said
+    assert api.sent("POST", "switches")[1].body["idle_timeout_seconds"] == 600
 
 
 def above_the_allowance(api: FakeApi) -> None:

@@ -31,6 +31,7 @@ from computehub_ext.core.errors import (
     SlotTaken,
 )
 from computehub_ext.core.replayed import Replayed
+from computehub_ext.core.settings import Settings
 from computehub_ext.leases.model import EndReason
 from tests.support.plane import CREDIT, Plane, browser, kernel
 
@@ -221,6 +222,45 @@ def test_an_idle_time_out_of_bounds_is_refused(hub: Plane) -> None:
     with pytest.raises(Invalid) as refusal:
         hub.take(idle_timeout_seconds=86_400)
     assert refusal.value.details["field"] == "idle_timeout_seconds"
+
+
+def test_a_persons_idle_time_holds_where_the_wish_has_none(hub: Plane) -> None:
+    hub.set_defaults(browser(), idle_timeout_seconds=900)
+    assert hub.take(kernel())["idle_timeout_seconds"] == 900, "in a cell too"
+    assert hub.take(browser(), "k2", model="V100", idle_timeout_seconds=600)["idle_timeout_seconds"] == 600
+    assert hub.take(browser("bob"), "k3")["idle_timeout_seconds"] == 1200, "bob's is the administrator's"
+
+
+def test_a_lower_maximum_of_the_administrators_caps_it_also_later(hub: Plane) -> None:
+    hub.set_defaults(browser(), idle_timeout_seconds=3600, duration_seconds=4 * 3600)
+    hub.settings = Settings(idle_timeout_max=timedelta(minutes=30), max_duration=timedelta(hours=3))
+    hub.restart()
+    assert hub.defaults(kernel()) == {"idle_timeout_seconds": 1800, "duration_seconds": 3 * 3600}
+    lease = hub.take(duration_seconds=None)
+    assert lease["idle_timeout_seconds"] == 1800
+    assert lease["ends_at"] == "2026-03-02T12:00:00Z"
+    # What these bounds no longer allow is no reason to refuse another change.
+    assert hub.set_defaults(browser(), duration_seconds=3600)["duration_seconds"] == 3600
+    hub.settings = Settings()
+    hub.restart()
+    assert hub.defaults(browser())["idle_timeout_seconds"] == 3600, "what was chosen is still known"
+
+
+def test_a_persons_length_holds_where_the_wish_has_none_as_far_as_the_money_lasts(hub: Plane) -> None:
+    hub.set_defaults(browser(), duration_seconds=1800)
+    assert hub.quote(browser(), model="T4")["amount_microcredits"] == CREDIT // 2
+    assert hub.estimate(browser(), model="T4")["duration_seconds"] == 1800
+    assert hub.book(browser(), "b", model="T4", when="tomorrow 14:00")["ends_at"] == "2026-03-03T14:30:00Z"
+    assert hub.take(duration_seconds=None)["ends_at"] == "2026-03-02T09:30:00Z"
+    assert hub.quote(browser("bob"), model="T4")["amount_microcredits"] == 2 * CREDIT
+    hub.set_defaults(browser(), duration_seconds=24 * 3600)
+    assert hub.take(browser(), "k2", model="V100", duration_seconds=None)["ends_at"] == "2026-03-02T12:36:00Z"
+
+
+def test_a_kernel_does_not_set_its_owners_defaults(hub: Plane) -> None:
+    with pytest.raises(Forbidden):
+        hub.set_defaults(kernel(), idle_timeout_seconds=7200)
+    assert hub.defaults(kernel())["idle_timeout_seconds"] is None
 
 
 def test_extending_and_shortening_move_the_money(hub: Plane) -> None:

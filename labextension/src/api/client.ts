@@ -10,6 +10,7 @@ import type {
   BodyOf,
   Booking,
   BookingSeries,
+  Defaults,
   Estimate,
   HistoryLine,
   KernelPlace,
@@ -46,6 +47,15 @@ export class ComputeHubClient {
   setAllowance(perDayMicrocredits: number): Promise<Person> {
     const body: BodyOf<"setAllowance"> = { per_day_microcredits: perDayMicrocredits };
     return this.ask("me/allowance", { method: "PUT", body });
+  }
+
+  getDefaults(): Promise<Defaults> {
+    return this.get("me/defaults");
+  }
+
+  /** Set those that are named; null follows the administrator. */
+  setDefaults(body: BodyOf<"setDefaults">): Promise<Defaults> {
+    return this.ask("me/defaults", { method: "PUT", body });
   }
 
   listApprovals(): Promise<Page<Approval>> {

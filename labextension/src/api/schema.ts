@@ -588,6 +588,28 @@ export interface paths {
     patch?: never;
     trace?: never;
   };
+  "/me/defaults": {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    /** What holds for you where a move or a booking says nothing else */
+    get: operations["getDefaults"];
+    /**
+     * Set what holds for you where a move or a booking says nothing else
+     * @description In the panel, in cells and in the shell alike. What you leave out stays as it is; null follows the administrator.
+     *     Not from a kernel, which may only read them.
+     */
+    put: operations["setDefaults"];
+    post?: never;
+    delete?: never;
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
   "/offers": {
     parameters: {
       query?: never;
@@ -845,6 +867,19 @@ export interface components {
      * @default 1
      */
     Count: number;
+    /**
+     * @description What a person chose, as it holds within the administrator's limits now; null where they follow the administrator.
+     * @example {
+     *       "idle_timeout_seconds": 1800,
+     *       "duration_seconds": null
+     *     }
+     */
+    Defaults: {
+      /** @description How long a move or a booking holds a GPU. */
+      duration_seconds: number | null;
+      /** @description After how long without a running cell a GPU is given back. */
+      idle_timeout_seconds: number | null;
+    };
     Device: {
       index: number;
       name?: string;
@@ -1083,7 +1118,7 @@ export interface components {
       closing_reserve_seconds: number;
       default_duration_seconds: number;
       idle_timeout_max_seconds: number;
-      /** @description What a lease gets where nobody says otherwise. */
+      /** @description What a lease gets where neither the request nor the person's defaults say otherwise. */
       idle_timeout_seconds: number;
       /** @description How far ahead a booking may start. */
       max_ahead_seconds: number;
@@ -1177,6 +1212,10 @@ export interface components {
      *         "per_day_microcredits": 5000000,
      *         "left_microcredits": 3000000
      *       },
+     *       "defaults": {
+     *         "idle_timeout_seconds": 1800,
+     *         "duration_seconds": null
+     *       },
      *       "control_plane": "embedded",
      *       "is_admin": false,
      *       "server_version": "0.1.0",
@@ -1203,6 +1242,7 @@ export interface components {
        * @enum {string}
        */
       control_plane: "embedded" | "service";
+      defaults: components["schemas"]["Defaults"];
       /** @description As claimed. */
       display_name: string;
       /**
@@ -1595,6 +1635,7 @@ export type Balance = components["schemas"]["Balance"];
 export type Booking = components["schemas"]["Booking"];
 export type BookingSeries = components["schemas"]["BookingSeries"];
 export type Count = components["schemas"]["Count"];
+export type Defaults = components["schemas"]["Defaults"];
 export type Device = components["schemas"]["Device"];
 export type DurationSeconds = components["schemas"]["DurationSeconds"];
 export type Error = components["schemas"]["Error"];
@@ -2649,6 +2690,69 @@ export interface operations {
         };
         content: {
           "application/json": components["schemas"]["Person"];
+        };
+      };
+      400: components["responses"]["BadRequest"];
+      403: components["responses"]["Forbidden"];
+      413: components["responses"]["TooLarge"];
+      415: components["responses"]["UnsupportedMediaType"];
+      422: components["responses"]["Invalid"];
+      429: components["responses"]["TooManyRequests"];
+      default: components["responses"]["Failure"];
+    };
+  };
+  getDefaults: {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      /** @description Your defaults. */
+      200: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          "application/json": components["schemas"]["Defaults"];
+        };
+      };
+      403: components["responses"]["Forbidden"];
+      429: components["responses"]["TooManyRequests"];
+      default: components["responses"]["Failure"];
+    };
+  };
+  setDefaults: {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    requestBody: {
+      content: {
+        /**
+         * @example {
+         *       "idle_timeout_seconds": 1800
+         *     }
+         */
+        "application/json": {
+          duration_seconds?: components["schemas"]["DurationSeconds"];
+          /** @description After how long without a running cell a GPU is given back, up to the administrator's `idle_timeout_max_seconds`. */
+          idle_timeout_seconds?: number | null;
+        };
+      };
+    };
+    responses: {
+      /** @description Your defaults as they are now. */
+      200: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content: {
+          "application/json": components["schemas"]["Defaults"];
         };
       };
       400: components["responses"]["BadRequest"];

@@ -7,6 +7,7 @@ export type {
   Balance,
   Booking,
   BookingSeries,
+  Defaults,
   Device,
   Estimate,
   HistoryLine,

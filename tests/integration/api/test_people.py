@@ -43,6 +43,49 @@ def test_an_allowance_that_is_none_is_refused_by_name(hub: Hub, amount: object) 
     assert (refused.status_code, refused.json()["details"]["field"]) == (422, "per_day_microcredits")
 
 
+NOTHING_CHOSEN = {"idle_timeout_seconds": None, "duration_seconds": None}
+
+
+def test_defaults_are_their_persons_own_and_hold_whatever_way_they_come(hub: Hub) -> None:
+    assert hub.as_("alice").get("me/defaults").json() == NOTHING_CHOSEN
+    chosen = hub.browser("alice").put("me/defaults", {"idle_timeout_seconds": 1500}).json()
+    assert chosen == {"idle_timeout_seconds": 1500, "duration_seconds": None}
+    chosen = hub.as_("alice").put("me/defaults", {"duration_seconds": 1800}).json()
+    assert chosen == {"idle_timeout_seconds": 1500, "duration_seconds": 1800}, "what is left out stays"
+    for api in (hub.as_("alice"), hub.browser("alice"), hub.as_("chk_alice_1")):
+        assert api.get("me/defaults").json() == chosen == api.get("me").json()["defaults"]
+    for api in (hub.as_("bob"), hub.as_("chk_bob")):
+        assert api.get("me/defaults").json() == NOTHING_CHOSEN
+    quoted = hub.as_("chk_alice_1").post("quotes", {"model": "T4"}).json()
+    assert quoted["amount_microcredits"] == 500_000
+    assert hub.as_("alice").put("me/defaults", NOTHING_CHOSEN).json() == NOTHING_CHOSEN
+
+
+def test_a_kernel_reads_the_defaults_and_changes_none(hub: Hub) -> None:
+    refused = hub.as_("chk_alice_1").put("me/defaults", {"idle_timeout_seconds": 7200})
+    assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
+    assert refused.json()["details"] == {"allowed_via": ["browser", "token"]}
+    assert hub.as_("chk_alice_1").get("me/defaults").json() == NOTHING_CHOSEN
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("idle_timeout_seconds", 7201, "The idle timeout is between 1 and 120 minutes."),
+        ("idle_timeout_seconds", 59, "60"),
+        ("idle_timeout_seconds", "20m", "idle_timeout_seconds"),
+        ("duration_seconds", 299, "The length is between 5 and 1440 minutes."),
+        ("duration_seconds", 86_401, "The length is between 5 and 1440 minutes."),
+        ("keep", "all", "keep"),
+    ],
+)
+def test_a_default_that_nobody_may_have_is_refused_by_name(hub: Hub, field: str, value: object, said: str) -> None:
+    refused = hub.as_("alice").put("me/defaults", {field: value})
+    assert (refused.status_code, refused.json()["details"]["field"]) == (422, field)
+    assert said in refused.json()["message"]
+    assert hub.as_("alice").get("me/defaults").json() == NOTHING_CHOSEN
+
+
 @pytest.fixture
 def asked(hub: Hub) -> str:
     """The id of an approval that a kernel of alice asked for."""
