@@ -64,6 +64,12 @@ class SwitchRequest:
     approval_id: str | None = None
 
     @property
+    def leaves_what_fails(self) -> bool:
+        """Whether what turns out only at the other place may stay behind too: nobody can leave a GPU otherwise whose
+        notebook imported what the CPU does not have."""
+        return self.accept_loss and self.accept_problems and not self.strict
+
+    @property
     def lease_wish(self) -> dict[str, Any]:
         """What of it the control plane is asked for."""
         return {

@@ -126,11 +126,13 @@ class Carrier:
     async def withdraw(self, line: Line, manifest: dict[str, Any]) -> None:
         await line.ask(self._call("withdraw", repr(manifest["address"])), 10.0)
 
-    async def fetch(self, line: Line, manifest: dict[str, Any], ticket: str) -> dict[str, Any]:
+    async def fetch(
+        self, line: Line, manifest: dict[str, Any], ticket: str, *, accept_failures: bool = False
+    ) -> dict[str, Any]:
+        """Have the state received and restored: all of it, or all but what can't be rebuilt if that is accepted."""
         wanted = {name: value for name, value in manifest.items() if name != "lost"}
-        answer: dict[str, Any] = await line.ask(
-            self._call("fetch", _namespace(), repr(wanted), repr(ticket)), CAPTURE_SECONDS
-        )
+        arguments = [_namespace(), repr(wanted), repr(ticket), f"accept_failures={accept_failures!r}"]
+        answer: dict[str, Any] = await line.ask(self._call("fetch", *arguments), CAPTURE_SECONDS)
         return answer
 
     def _call(self, function: str, *arguments: str) -> str:

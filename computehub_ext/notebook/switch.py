@@ -293,10 +293,11 @@ class Switch:
         assert self._new is not None
         assert self._manifest is not None
         new = await asyncio.shield(self._new)
-        fetched = self._carrier.fetch(new.line, self._manifest, self._ticket)
+        leaves = self.request.leaves_what_fails
+        fetched = self._carrier.fetch(new.line, self._manifest, self._ticket, accept_failures=leaves)
         self._restored = await new.while_alive(fetched, "The new kernel ended while the variables were restored.")
         failed = self._restored.get("failed", [])
-        if failed:
+        if failed and not leaves:
             said = "; ".join(f"{item['name']}: {item['reason']}" for item in failed[:3])
             raise LossNotAccepted(
                 f"Some variables could not be restored, so nothing was moved ({said}).", lost=failed, problems=[]
@@ -310,7 +311,8 @@ class Switch:
         assert self._new is not None
         new = await asyncio.shield(self._new)
         if self._manifest is not None and self._restored is not None:
-            missing = set(self._manifest["names"]) - set(self._restored["restored"])
+            failed = {item["name"] for item in self._restored.get("failed", ())}
+            missing = set(self._manifest["names"]) - set(self._restored["restored"]) - failed
             if missing:
                 raise BackendError(f"The new kernel lacks {', '.join(sorted(missing)[:5])}.", missing=sorted(missing))
         if not self.to_gpu and await new.place.poll() is not None:
@@ -330,8 +332,8 @@ class Switch:
         self.kernel.moved_by = self.actor if self.release_reason == "returned" else None
         before = self.kernel.commit(new.staged, keep_old=self.to_gpu)
         new.staged = None
-        lost = (self._manifest or {}).get("lost", [])
         restored = self._restored or {}
+        lost = [*(self._manifest or {}).get("lost", []), *restored.get("failed", [])]
         seconds = (datetime.now(UTC) - self._started_at).total_seconds()
         self.result = {
             "restored": restored.get("restored", []),

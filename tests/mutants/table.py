@@ -662,6 +662,14 @@ MUTANTS: tuple[Mutant, ...] = (
         test="tests/unit/test_state_loss.py::test_all_that_fails_at_the_target_is_named_and_nothing_is_restored",
     ),
     Mutant(
+        name="what can't be rebuilt is left behind unasked",
+        file="computehub_ext/notebook/moves.py",
+        old="        return self.accept_loss and self.accept_problems and not self.strict\n",
+        new="        return True\n",
+        test="tests/integration/notebook/test_failures.py"
+        "::test_what_cant_be_rebuilt_there_stays_behind_once_all_was_agreed_to",
+    ),
+    Mutant(
         name="a server's token travels with the environment",
         file="computehub_ext/kernel/session.py",
         old="    return name.startswith(_ENVIRONMENT_OWN) or name in _ENVIRONMENT_OWN_NAMES\n",
@@ -724,9 +732,9 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="a place says when its kernel ended, and is billed no longer than that",
-        file="computehub_ext/leases/operator.py",
-        old="        ended_at = max(told_at, self._seen_at.get(look.placement_id, told_at))\n",
-        new="        ended_at = told_at\n",
+        file="computehub_ext/leases/endings.py",
+        old="    ended_at = max(told_at, seen_at or told_at)\n",
+        new="    ended_at = told_at\n",
         test="tests/unit/test_places_out_of_sight.py::test_a_place_that_backdates_an_end_is_billed_for_what_was_seen",
     ),
     Mutant(

@@ -1394,7 +1394,7 @@ export interface components {
     SwitchRequest: {
       /** @description Go on though something can't come along. */
       accept_loss?: boolean;
-      /** @description Go on though the other place lacks a folder, a package or CUDA that the notebook uses. */
+      /** @description Go on though the other place lacks a folder, a package or CUDA that the notebook uses. Where accept_loss is said too, what turns out not to be rebuilt there stays behind as well, and the result names it. */
       accept_problems?: boolean;
       approval_id?: components["schemas"]["ApprovalId"];
       /** @description The booking to use. */

@@ -220,7 +220,8 @@ function MovePage(props: DialogProps & { move: Move; onAgain: () => void }): JSX
   } as Record<string, string>;
   const leaseId = value?.lease_id;
   const { lost, problems } = lacksOf(value);
-  const again = { ...wish, accept_loss: wish.accept_loss || lost.length > 0, accept_problems: problems.length > 0 };
+  // What the place lacks was looked at before a name could fail to be rebuilt there, and both are shown.
+  const again = { ...wish, accept_loss: wish.accept_loss || lost.length > 0, accept_problems: true };
   // Of a move that began elsewhere the rest of the wish is not known here: it is chosen again, with its price.
   const canInsist = move.isAskedHere && phase === "failed" && (lost.length > 0 || problems.length > 0);
   return (

@@ -255,6 +255,40 @@ async def test_a_yes_to_names_is_no_yes_to_what_the_place_lacks(
     assert switch["state"] == "done", switch["error"]
 
 
+FUSSY = """
+class Fussy:
+    def __setstate__(self, state):
+        import no_such_package
+x, fussy = 'kept', Fussy()
+fussy.inside = 1
+"""
+
+
+@pytest.mark.parametrize("target", ["gpu", "cpu"])
+async def test_what_cant_be_rebuilt_there_stays_behind_once_all_was_agreed_to(
+    plane: FakePlane, rest: Rest, browser: Browser, kernel_id: str, target: str
+) -> None:
+    if target == "cpu":
+        assert (await rest.switched("gpu", kernel_id))["state"] == "done"
+    await browser.ran(FUSSY)
+    here = (await browser.ran(WHERE)).text
+    for half in ({}, {"accept_loss": True}, {"accept_problems": True}):
+        switch = await rest.switched(target, kernel_id, **half)
+        assert switch["error"]["code"] == "loss_not_accepted"
+        assert [item["name"] for item in switch["error"]["details"]["lost"]] == ["fussy"]
+    refused = await rest.switched(target, kernel_id, strict=True, accept_loss=True, accept_problems=True)
+    assert refused["error"]["code"] == "loss_not_accepted"
+    assert (await browser.ran(f"print(fussy.inside); {WHERE}")).text == f"1\n{here}"
+
+    switch = await rest.switched(target, kernel_id, accept_loss=True, accept_problems=True)
+    assert switch["state"] == "done", switch["error"]
+    why = "the package no_such_package is not installed there"
+    assert switch["result"]["lost"] == [{"name": "fussy", "reason": why}]
+    assert "x" in switch["result"]["restored"]
+    assert (await browser.ran("print(x, 'fussy' in globals())")).text == "kept False\n"
+    assert (await browser.ran(WHERE)).text != here
+
+
 async def _reaches(rest: Rest, switch_id: str, step: str) -> None:
     async with asyncio.timeout(20):
         while (await rest.client.get(f"api/computehub/v1/switches/{switch_id}")).json()["state"] != step:

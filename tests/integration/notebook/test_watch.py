@@ -44,10 +44,12 @@ async def test_a_warning_does_not_wait_for_a_running_cell(
 async def test_an_idle_kernel_is_moved_back_and_what_stayed_is_named(
     server: JupyterServer, plane: FakePlane, rest: Rest, browser: Browser, leased: str
 ) -> None:
-    cell = await browser.ran("import threading; lock = threading.Lock(); y = 2")
+    fussy = "class Fussy:\n    def __setstate__(self, state): import no_such_package\nfussy = Fussy(); fussy.a = 1\n"
+    cell = await browser.ran(f"{fussy}import threading; lock = threading.Lock(); y = 2")
     order(plane, leased, "idle_release", "No cell ran for a while.")
     await asyncio.to_thread(server.call, server.app.kernel_manager.watch.look)
     await browser.until(lambda: "lost: lock" in cell.text)
+    assert "fussy (the package no_such_package is not installed there)" in cell.text
     (lease,) = plane.leases.values()
     assert (lease["state"], lease["end_reason"]) == ("closed", "idle")
     assert (await browser.ran(f"print(x, y, 'lock' in globals()); {WHERE}")).text == "1 2 False\ncpu\n"
