@@ -75,6 +75,7 @@ def defaults(value: Person, settings: Settings) -> Json:
     return {
         "idle_timeout_seconds": None if holding.idle_timeout is None else seconds(holding.idle_timeout),
         "duration_seconds": None if holding.duration is None else seconds(holding.duration),
+        "changed_at": moment(holding.changed_at),
     }
 
 

@@ -60,7 +60,7 @@ class PeopleCalls(Edge):
 
         def change(unit: Unit, now: datetime) -> Json:
             person = self._ensure(unit, actor, now)
-            person = people.set_defaults(unit, person=person, changes=changes, settings=self.settings)
+            person = people.set_defaults(unit, person=person, changes=changes, settings=self.settings, now=now)
             return views.defaults(person, self.settings)
 
         return await self._write(change)

@@ -28,10 +28,14 @@ IDLE_TIMEOUT_MIN = timedelta(minutes=1)
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
-    """What a person chose for all that says nothing else; None follows the administrator, also when that changes."""
+    """What a person chose for all that says nothing else; None follows the administrator, also when that changes.
+
+    ``changed_at`` is None until they chose anything: who went back to the administrator's did choose.
+    """
 
     idle_timeout: timedelta | None = None
     duration: timedelta | None = None
+    changed_at: datetime | None = None
 
     def check(self, settings: Settings) -> None:
         """Refuse what the administrator would not let anybody ask for."""
@@ -44,6 +48,7 @@ class Defaults:
         return Defaults(
             _brought_to(self.idle_timeout, IDLE_TIMEOUT_MIN, settings.idle_timeout_max),
             _brought_to(self.duration, settings.min_duration, settings.max_duration),
+            self.changed_at,
         )
 
 

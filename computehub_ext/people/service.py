@@ -100,16 +100,20 @@ def set_allowance(unit: Unit, *, person_id: str, amount_microcredits: int, now: 
     unit.emit("person", action="allowance", person_id=person_id)
 
 
-def set_defaults(unit: Unit, *, person: Person, changes: Mapping[str, timedelta | None], settings: Settings) -> Person:
+def set_defaults(
+    unit: Unit, *, person: Person, changes: Mapping[str, timedelta | None], settings: Settings, now: datetime
+) -> Person:
     """The person's own choice for what says nothing else; what ``changes`` does not name stays as it is.
 
     Only what is named is held against the administrator's bounds: an older choice that these no longer allow is no
     reason to refuse another.
     """
-    Defaults(**changes).check(settings)
-    chosen = replace(person.defaults, **changes)
-    if chosen != person.defaults:
-        store.set_defaults(unit, person.id, chosen)
+    replace(Defaults(), **changes).check(settings)
+    if not changes:
+        return person
+    chosen = replace(person.defaults, **changes, changed_at=now)
+    store.set_defaults(unit, person.id, chosen)
+    if chosen != replace(person.defaults, changed_at=now):
         unit.emit("person", action="defaults", person_id=person.id)
     return replace(person, defaults=chosen)
 

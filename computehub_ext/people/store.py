@@ -37,6 +37,7 @@ people = Table(
     Column("allowance_microcredits", BigInteger),
     Column("idle_timeout_seconds", Integer),
     Column("duration_seconds", Integer),
+    Column("defaults_changed_at", UtcDateTime),
     CheckConstraint("allowance_microcredits >= 0", name="allowance"),
 )
 
@@ -100,7 +101,7 @@ def get(unit: Unit, person_id: str) -> tuple[Person, int | None] | None:
 
 
 def _person(row: Row[Any]) -> Person:
-    defaults = Defaults(_length(row.idle_timeout_seconds), _length(row.duration_seconds))
+    defaults = Defaults(_length(row.idle_timeout_seconds), _length(row.duration_seconds), row.defaults_changed_at)
     return Person(row.id, row.username, row.display_name, row.created_at, defaults)
 
 
@@ -131,7 +132,8 @@ def set_allowance(unit: Unit, person_id: str, amount: int) -> None:
 def set_defaults(unit: Unit, person_id: str, chosen: Defaults) -> None:
     lengths = {"idle_timeout_seconds": chosen.idle_timeout, "duration_seconds": chosen.duration}
     values = {name: None if length is None else int(length.total_seconds()) for name, length in lengths.items()}
-    unit.connection.execute(people.update().where(people.c.id == person_id), values)
+    changed = people.update().where(people.c.id == person_id)
+    unit.connection.execute(changed, {**values, "defaults_changed_at": chosen.changed_at})
 
 
 def spent_since(unit: Unit, person_id: str, since: datetime) -> int:

@@ -160,5 +160,6 @@ def test_what_an_earlier_version_wrote_is_still_there(
     ada = older.read(lambda unit: people.get_person(unit, "p"))
     assert ada.defaults == Defaults(), "who was there before follows the administrator"
     changes, settings = {"idle_timeout": timedelta(minutes=15)}, Settings()
-    older.write(lambda unit: people.set_defaults(unit, person=ada, changes=changes, settings=settings))
-    assert older.read(lambda unit: people.get_person(unit, "p")).defaults == Defaults(**changes)
+    now = clock.now()
+    older.write(lambda unit: people.set_defaults(unit, person=ada, changes=changes, settings=settings, now=now))
+    assert older.read(lambda unit: people.get_person(unit, "p")).defaults == Defaults(**changes, changed_at=now)

@@ -235,7 +235,8 @@ def test_a_lower_maximum_of_the_administrators_caps_it_also_later(hub: Plane) ->
     hub.set_defaults(browser(), idle_timeout_seconds=3600, duration_seconds=4 * 3600)
     hub.settings = Settings(idle_timeout_max=timedelta(minutes=30), max_duration=timedelta(hours=3))
     hub.restart()
-    assert hub.defaults(kernel()) == {"idle_timeout_seconds": 1800, "duration_seconds": 3 * 3600}
+    seen = hub.defaults(kernel())
+    assert (seen["idle_timeout_seconds"], seen["duration_seconds"]) == (1800, 3 * 3600)
     lease = hub.take(duration_seconds=None)
     assert lease["idle_timeout_seconds"] == 1800
     assert lease["ends_at"] == "2026-03-02T12:00:00Z"

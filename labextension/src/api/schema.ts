@@ -871,10 +871,16 @@ export interface components {
      * @description What a person chose, as it holds within the administrator's limits now; null where they follow the administrator.
      * @example {
      *       "idle_timeout_seconds": 1800,
-     *       "duration_seconds": null
+     *       "duration_seconds": null,
+     *       "changed_at": "2026-03-02T09:00:00Z"
      *     }
      */
     Defaults: {
+      /**
+       * Format: date-time
+       * @description When they chose last; null where they never did.
+       */
+      changed_at: string | null;
       /** @description How long a move or a booking holds a GPU. */
       duration_seconds: number | null;
       /** @description After how long without a running cell a GPU is given back. */
@@ -1214,7 +1220,8 @@ export interface components {
      *       },
      *       "defaults": {
      *         "idle_timeout_seconds": 1800,
-     *         "duration_seconds": null
+     *         "duration_seconds": null,
+     *         "changed_at": "2026-03-02T09:00:00Z"
      *       },
      *       "control_plane": "embedded",
      *       "is_admin": false,

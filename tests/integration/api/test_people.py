@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from tests.support.api import Hub
+from computehub_ext.api.views import moment
+from tests.support.api import Api, Hub
 
 
 def test_a_new_person_finds_the_welcome_grant(hub: Hub) -> None:
@@ -46,26 +49,33 @@ def test_an_allowance_that_is_none_is_refused_by_name(hub: Hub, amount: object) 
 NOTHING_CHOSEN = {"idle_timeout_seconds": None, "duration_seconds": None}
 
 
+def chosen(api: Api) -> Any:
+    return {name: value for name, value in api.get("me/defaults").json().items() if name != "changed_at"}
+
+
 def test_defaults_are_their_persons_own_and_hold_whatever_way_they_come(hub: Hub) -> None:
-    assert hub.as_("alice").get("me/defaults").json() == NOTHING_CHOSEN
-    chosen = hub.browser("alice").put("me/defaults", {"idle_timeout_seconds": 1500}).json()
-    assert chosen == {"idle_timeout_seconds": 1500, "duration_seconds": None}
-    chosen = hub.as_("alice").put("me/defaults", {"duration_seconds": 1800}).json()
-    assert chosen == {"idle_timeout_seconds": 1500, "duration_seconds": 1800}, "what is left out stays"
-    for api in (hub.as_("alice"), hub.browser("alice"), hub.as_("chk_alice_1")):
-        assert api.get("me/defaults").json() == chosen == api.get("me").json()["defaults"]
+    alice = hub.as_("alice")
+    assert alice.get("me/defaults").json() == {**NOTHING_CHOSEN, "changed_at": None}
+    first = hub.browser("alice").put("me/defaults", {"idle_timeout_seconds": 1500}).json()
+    assert first == {"idle_timeout_seconds": 1500, "duration_seconds": None, "changed_at": moment(hub.clock.now())}
+    hub.clock.advance(seconds=1)
+    both = alice.put("me/defaults", {"duration_seconds": 1800}).json()
+    assert both == {**first, "duration_seconds": 1800, "changed_at": moment(hub.clock.now())}, "the other stays"
+    for api in (alice, hub.browser("alice"), hub.as_("chk_alice_1")):
+        assert api.get("me/defaults").json() == both == api.get("me").json()["defaults"]
     for api in (hub.as_("bob"), hub.as_("chk_bob")):
-        assert api.get("me/defaults").json() == NOTHING_CHOSEN
+        assert api.get("me/defaults").json() == {**NOTHING_CHOSEN, "changed_at": None}
     quoted = hub.as_("chk_alice_1").post("quotes", {"model": "T4"}).json()
     assert quoted["amount_microcredits"] == 500_000
-    assert hub.as_("alice").put("me/defaults", NOTHING_CHOSEN).json() == NOTHING_CHOSEN
+    assert alice.put("me/defaults", {}).json() == both
+    assert alice.put("me/defaults", NOTHING_CHOSEN).json() == {**NOTHING_CHOSEN, "changed_at": both["changed_at"]}
 
 
 def test_a_kernel_reads_the_defaults_and_changes_none(hub: Hub) -> None:
     refused = hub.as_("chk_alice_1").put("me/defaults", {"idle_timeout_seconds": 7200})
     assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
     assert refused.json()["details"] == {"allowed_via": ["browser", "token"]}
-    assert hub.as_("chk_alice_1").get("me/defaults").json() == NOTHING_CHOSEN
+    assert chosen(hub.as_("chk_alice_1")) == NOTHING_CHOSEN
 
 
 @pytest.mark.parametrize(
@@ -83,7 +93,7 @@ def test_a_default_that_nobody_may_have_is_refused_by_name(hub: Hub, field: str,
     refused = hub.as_("alice").put("me/defaults", {field: value})
     assert (refused.status_code, refused.json()["details"]["field"]) == (422, field)
     assert said in refused.json()["message"]
-    assert hub.as_("alice").get("me/defaults").json() == NOTHING_CHOSEN
+    assert chosen(hub.as_("alice")) == NOTHING_CHOSEN
 
 
 @pytest.fixture

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from computehub_ext.core.tables import UtcDateTime
+
 revision = "0006"
 down_revision = "0005"
 branch_labels = None
@@ -15,3 +17,4 @@ def upgrade() -> None:
     # New columns without a constraint do not make SQLite copy the table.
     op.add_column("people", sa.Column("idle_timeout_seconds", sa.Integer(), nullable=True))
     op.add_column("people", sa.Column("duration_seconds", sa.Integer(), nullable=True))
+    op.add_column("people", sa.Column("defaults_changed_at", UtcDateTime(), nullable=True))
