@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from computehub_ext.core.database import Unit
 from computehub_ext.core.errors import IdempotencyMismatch, NotFound, TooManyRequests
@@ -108,10 +109,11 @@ def set_defaults(
     Only what is named is held against the administrator's bounds: an older choice that these no longer allow is no
     reason to refuse another.
     """
-    replace(Defaults(), **changes).check(settings)
-    if not changes:
+    named: dict[str, Any] = dict(changes)
+    Defaults(**named).check(settings)
+    if not named:
         return person
-    chosen = replace(person.defaults, **changes, changed_at=now)
+    chosen = replace(person.defaults, **named, changed_at=now)
     store.set_defaults(unit, person.id, chosen)
     if chosen != replace(person.defaults, changed_at=now):
         unit.emit("person", action="defaults", person_id=person.id)
