@@ -18,9 +18,9 @@ from computehub_ext.leases import room
 from computehub_ext.leases import service as leases
 from computehub_ext.leases import store as lease_store
 from computehub_ext.leases.model import EndReason, Order
-from computehub_ext.leases.operator import KernelRequest
 from computehub_ext.leases.requests import LeaseRequest
 from computehub_ext.leases.requests import request as request_lease
+from computehub_ext.leases.starts import KernelRequest
 from computehub_ext.people import service as people
 from computehub_ext.people.model import ApprovalWanted, Person
 

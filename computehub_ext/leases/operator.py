@@ -7,13 +7,13 @@ Each step is: write the intent and commit; act; write down what came of it. A cr
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 
 from computehub_ext.backends.capabilities import Logs, Terminal, TerminalRequest, Terminals
-from computehub_ext.backends.model import ENDINGS, Backend, Ending, KernelLimits, Look, LookState, Placed, StartRequest
+from computehub_ext.backends.model import ENDINGS, Backend, Ending, KernelLimits, Look, LookState, StartRequest
 from computehub_ext.bookings import service as bookings
 from computehub_ext.bookings.calendar import Calendar
 from computehub_ext.bookings.model import Booking
@@ -24,44 +24,17 @@ from computehub_ext.core.settings import Settings
 from computehub_ext.leases import service, store
 from computehub_ext.leases.asking import Places
 from computehub_ext.leases.berth_keeper import BerthKeeper
+from computehub_ext.leases.endings import end_of, still_ahead, waits_for_restart
 from computehub_ext.leases.model import ENDS_AT, EndReason, Lease, LeaseState, Placement, PlacementState
+from computehub_ext.leases.starts import KernelRequest, StartedPlacement
 from computehub_ext.pools import service as pools
 from computehub_ext.pools.model import Device, Pool
 
 log = logging.getLogger(__name__)
 
 STOP_GRACE = timedelta(seconds=5)
-RESTART_GRACE = timedelta(seconds=30)
-"""How long a dead kernel's lease waits for the notebook's server to restart it."""
-
-NO_RESTART = (Ending.UNPAID, Ending.PREEMPTED, Ending.TIME_LIMIT, Ending.NODE_LOST)
-"""Ends after which the notebook's server has nothing to restart on, so that their leases don't wait for it."""
-_END_REASONS = {
-    Ending.UNPAID: EndReason.UNPAID,
-    Ending.OUT_OF_MEMORY: EndReason.OUT_OF_MEMORY,
-    Ending.PREEMPTED: EndReason.PREEMPTED,
-    Ending.NODE_LOST: EndReason.PLACE_LOST,
-}
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class KernelRequest:
-    """How the notebook's server wants the kernel: what a lease does not know."""
-
-    cwd: str
-    kernel_name: str
-    session_key: bytes
-    username: str
-    env: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class StartedPlacement:
-    placement: Placement
-    placed: Placed
-    devices: tuple[Device, ...]
 
 
 class LeaseOperator:
@@ -88,8 +61,10 @@ class LeaseOperator:
         self._settings = settings
         self._seen_at: dict[str, datetime] = {}
         """When each placement was last seen to run, since this control plane started."""
+        self._starting: set[str] = set()
+        """The placements that are being started here, from before their intent is committed."""
         self._unseen: set[str] = set()
-        """The running leases whose place could not be asked when it was last tried."""
+        """The running leases of which no kernel was seen to run when that was last tried."""
         self._keeper = BerthKeeper(database, backends, clock, settings, self._places.watch)
 
     def start(self, lease_id: str, wanted: KernelRequest) -> StartedPlacement:
@@ -102,6 +77,7 @@ class LeaseOperator:
             lease, placement, devices = service.intend_placement(
                 unit, lease_id=lease_id, backend=pool.backend, now=now, has_berths=self._keeper.has(pool.backend)
             )
+            self._starting.add(placement.id)
             return lease, placement, devices, pool
 
         lease, placement, devices, pool = self._database.write(intend)
@@ -115,19 +91,22 @@ class LeaseOperator:
             simulated=pool.simulated,
             session_key=wanted.session_key,
             username=wanted.username,
-            # Until the lease runs nobody pays, so a start that is forgotten ends by itself soon.
-            paid_until=lease.paid_until or now + self._settings.start_timeout,
+            # Until the lease runs nobody pays, so a start that is forgotten ends by itself soon. As does one that comes
+            # when the paid time went by without a kernel.
+            paid_until=still_ahead(lease.paid_until, now) or now + self._settings.start_timeout,
             ends_at=lease.ends_at,
         )
         try:
             placed = self._places.ask(pool.backend, lambda backend: backend.start(request))
+            details = {**placed.details, **({ENDS_AT: placed.ends_at.isoformat()} if placed.ends_at else {})}
+            self._database.write(
+                lambda unit: store.placement_started(unit, placement.id, warm=placed.warm, details=details)
+            )
         except ComputeHubError:
             self._end_placement(placement)
             raise
-        details = {**placed.details, **({ENDS_AT: placed.ends_at.isoformat()} if placed.ends_at else {})}
-        self._database.write(
-            lambda unit: store.placement_started(unit, placement.id, warm=placed.warm, details=details)
-        )
+        finally:
+            self._starting.discard(placement.id)
         return StartedPlacement(placement, placed, tuple(devices))
 
     def run(self, lease_id: str) -> Lease:
@@ -168,7 +147,9 @@ class LeaseOperator:
         """Until when a lease is billed that ends while its place is out of sight; None where the place is in sight."""
         if lease.id not in self._unseen or lease.paid_until is None:
             return None
-        known = [self._seen_at[p.id] for p in store.placements_of(unit, lease.id) if p.id in self._seen_at]
+        placements = store.placements_of(unit, lease.id)
+        known = [self._seen_at[p.id] for p in placements if p.id in self._seen_at]
+        known = known or [p.ended_at for p in placements if p.ended_at is not None]
         return max(max(known, default=min(now, lease.paid_until)), lease.started_at or now)
 
     def _death(self, lease_id: str) -> Look | None:
@@ -191,7 +172,7 @@ class LeaseOperator:
         if placement is not None and placement.state is not PlacementState.ENDED:
             self._end_placement(placement)
 
-    def _end_placement(self, placement: Placement) -> bool:
+    def _end_placement(self, placement: Placement, at: datetime | None = None) -> bool:
         """Stop it and say so in the books; False when the backend could not yet, and the reconciler tries again."""
         try:
             self._places.watch(
@@ -200,7 +181,7 @@ class LeaseOperator:
         except BackendError as error:
             log.warning("placement %s is not ended yet: %s", placement.id, error)
             return False
-        self._database.write(lambda unit: store.placement_ended(unit, placement.id, self._clock.now()))
+        self._database.write(lambda unit: store.placement_ended(unit, placement.id, at or self._clock.now()))
         return True
 
     def look(self, placement_id: str) -> Look:
@@ -281,12 +262,13 @@ class LeaseOperator:
     def tick(self) -> None:
         """Meter, pay ahead, end what is over, mend what a crash left: what the control plane does every few seconds."""
         self._places.check_health(self._clock.now())
+        seen_at = self._clock.now()
         unseen = self.reconcile()  # first, so that nobody pays on for a kernel that has ended
-        now = self._clock.now()
         renewed = self._database.write(
-            lambda unit: service.renew_and_meter(unit, settings=self._settings, except_for=unseen, now=now)
+            lambda unit: service.renew_and_meter(unit, settings=self._settings, except_for=unseen, now=seen_at)
         )
         self._renew(renewed)
+        now = self._clock.now()
         for lease in self._database.read(lambda unit: store.in_states(unit, [LeaseState.RUNNING])):
             if now >= lease.ends_at:
                 self.end(lease.id, EndReason.TIME_UP)
@@ -313,7 +295,7 @@ class LeaseOperator:
         return self._keeper.kept(unit, booking)
 
     def reconcile(self, *, after_restart: bool = False) -> set[str]:
-        """Make the books and the places agree; return the running leases whose place could not be seen.
+        """Make the books and the places agree; return the running leases of which no kernel was seen to run.
 
         Parameters
         ----------
@@ -322,6 +304,8 @@ class LeaseOperator:
         """
         now = self._clock.now()
         live = self._database.read(store.in_states)
+        if after_restart:
+            self._tell_the_new(live, now)
         unseen = set()
         for lease in live:
             if lease.state is LeaseState.CLOSING:
@@ -338,16 +322,22 @@ class LeaseOperator:
         self._stop_strays()
         return unseen
 
+    def _tell_the_new(self, live: list[Lease], now: datetime) -> None:
+        """Tell supervisors what was paid first, which nobody may have: they give a kernel the time of a start alone."""
+        self._renew([each for each in live if not each.posted_microcredits and still_ahead(each.paid_until, now)])
+
     def _check_running(self, lease: Lease, now: datetime) -> bool:
-        """Settle the lease if its kernel has ended; False if nobody can tell."""
+        """Settle the lease if its kernel has ended; False if none runs, or nobody can tell."""
         placements = self._placements(lease.id)
         started = [p for p in placements if p.state is PlacementState.STARTED]
+        self._end_abandoned(p for p in placements if p.state is PlacementState.INTENDED)
         if not started:
             # A restart is between two placements; it may take as long as a start may.
             last = max((p.ended_at or p.created_at for p in placements), default=lease.created_at)
+            self._unseen.add(lease.id)  # so that the time without a kernel is not billed, should none come
             if now - last > self._settings.start_timeout:
                 self.end(lease.id, EndReason.KERNEL_DIED)
-            return True
+            return False
         seen = True
         for placement in started:
             try:
@@ -361,9 +351,22 @@ class LeaseOperator:
                 continue
             if look.state is not LookState.ENDED:
                 self._seen_at[placement.id] = now
-            elif look.reason in NO_RESTART or now - (look.ended_at or now) > RESTART_GRACE:
+                continue
+            seen = False
+            if not waits_for_restart(look, now):
                 self._settle_dead(lease, look, now)
         return seen
+
+    def _end_abandoned(self, intended: Iterable[Placement]) -> None:
+        """End what nobody starts any more: its control plane was killed, or could not end a start that had failed."""
+        for placement in intended:
+            if placement.id not in self._starting and self._is_intended(placement.id):
+                self._end_placement(placement, at=placement.created_at)
+
+    def _is_intended(self, placement_id: str) -> bool:
+        """Whether it still is: a start may have been done since its placement was read."""
+        found = self._database.read(lambda unit: store.placement(unit, placement_id))
+        return found is not None and found.state is PlacementState.INTENDED
 
     def _give_up_unseen(self, lease: Lease, placement: Placement, now: datetime) -> None:
         """Close a lease on a place that was not seen until all that is paid for is over: unrenewed, its supervisor has
@@ -378,22 +381,16 @@ class LeaseOperator:
         self._settle_dead(lease, lost, now)
 
     def _settle_dead(self, lease: Lease, look: Look, now: datetime) -> None:
-        told_at = min(filter(None, [now, look.ended_at, lease.paid_until]))
-        # The moment comes from where the person's own code runs. What our clock saw running is billed whatever it says.
-        ended_at = max(told_at, self._seen_at.get(look.placement_id, told_at))
-        if ended_at >= lease.ends_at:
-            reason = EndReason.TIME_UP
-        else:
-            reason = _END_REASONS.get(look.reason or Ending.CRASHED, EndReason.KERNEL_DIED)
+        end = end_of(lease, look, seen_at=self._seen_at.get(look.placement_id), now=now)
         self._database.write(
             lambda unit: service.begin_closing(
                 unit,
                 self._calendar,
                 lease_id=lease.id,
-                reason=reason,
-                message=None if reason is EndReason.TIME_UP else look.message,
+                reason=end.reason,
+                message=end.message,
                 now=now,
-                billed_until=max(ended_at, lease.started_at or ended_at),
+                billed_until=end.billed_until,
             )
         )
         for placement in self._placements(lease.id):

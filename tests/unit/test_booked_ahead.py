@@ -454,7 +454,7 @@ def test_killed_between_taking_a_place_and_starting_in_it_nothing_is_left(
 
 
 def _wanted() -> Any:
-    from computehub_ext.leases.operator import KernelRequest
+    from computehub_ext.leases.starts import KernelRequest
 
     return KernelRequest("/", "python3", b"k", "ada", {})
 

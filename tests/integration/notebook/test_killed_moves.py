@@ -17,18 +17,16 @@ from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import select
 
 from computehub_ext.backends.local import LocalBackend
 from computehub_ext.backends.local.directory import PlacementDirectory
 from computehub_ext.backends.local.processes import labelled
 from computehub_ext.cli import main
-from computehub_ext.core.database import Database, Unit
-from computehub_ext.leases.store import device_claims, leases, placements
-from computehub_ext.ledger.tables import holds
+from computehub_ext.core.database import Database
 from computehub_ext.notebook.moves import SwitchState
 from computehub_ext.testing.kernels import wait_for
 from tests.support import cut_short
+from tests.support.agreement import placed_for_running
 from tests.support.notebooks import API, Browser, Rest
 from tests.support.processes import nothing_left_of, owner_of
 from tests.support.server import TOKEN, ServerProcess, free_port
@@ -115,31 +113,12 @@ class Succession:
         """The placements of each running lease, after a look at whether all else is over and settled."""
         self.audited()
         with Database(f"sqlite:///{self.database}") as database:
-            return database.read(_consistent)
+            return database.read(placed_for_running)
 
     def labels(self, running: dict[str, list[str]]) -> set[str]:
         """What the processes of running leases are labelled with: one that was a standby keeps that label."""
         ids = {each for placed in running.values() for each in placed}
         return ids | {PlacementDirectory(self.state_dir / "placements" / each).label() for each in ids}
-
-
-def _consistent(unit: Unit) -> dict[str, list[str]]:
-    rows = unit.connection.execute(select(leases)).all()
-    assert {row.state for row in rows} <= {"running", "closed"}
-    open_holds = set(unit.connection.scalars(select(holds.c.id).where(holds.c.state == "open")))
-    assert open_holds == {row.hold_id for row in rows if row.state == "running"}
-    drawn = {row.id: row.drawn_microcredits for row in unit.connection.execute(select(holds))}
-    for row in rows:
-        assert drawn[row.hold_id] == row.posted_microcredits
-        if row.started_at is None or row.end_reason == "start_failed":
-            assert row.posted_microcredits == 0, "charged for what nobody had"
-    live = unit.connection.execute(select(placements).where(placements.c.state != "ended")).all()
-    assert set(unit.connection.scalars(select(device_claims.c.placement_id))) == {row.id for row in live}
-    placed: dict[str, list[str]] = {row.id: [] for row in rows if row.state == "running"}
-    for row in live:
-        placed[row.lease_id].append(row.id)  # a KeyError here is a placement that no running lease wants
-    assert all(len(ids) == 1 for ids in placed.values())
-    return placed
 
 
 @pytest.fixture(scope="module")
