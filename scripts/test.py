@@ -11,7 +11,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from nodejs import node_environment  # noqa: E402  (this folder comes first on the path, and the root after it)
+import pythons  # noqa: E402  (this folder comes first on the path, and the root after it)
+from nodejs import node_environment  # noqa: E402
 
 from tests.support import records  # noqa: E402
 
@@ -64,6 +65,7 @@ def run_backends(*arguments: str) -> int:
 
 def main() -> int:
     started = time.monotonic()
+    os.environ.setdefault("COMPUTEHUB_TEST_PYTHONS", os.pathsep.join(pythons.made()))
     if sys.argv[1:2] == ["--backends"]:
         return run_backends(*sys.argv[2:])
     if sys.argv[1:]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from computehub_ext.testing import docker_base, docker_engine, registry, ssh_server
+from computehub_ext.testing import slurm_cluster_accounting as books
 from tests.support import records
 from tests.support.pythons import others, readable_python, with_kernel
 
@@ -63,6 +65,12 @@ def _has_slurm() -> bool:
     return os.geteuid() == 0 and all(shutil.which(name) for name in programs)
 
 
+def _has_modules() -> bool:
+    """Whether a login shell knows the command ``module``, as one of a cluster does."""
+    done = subprocess.run(["/bin/bash", "-lc", "type -t module"], capture_output=True, text=True, check=False)
+    return done.stdout.strip() == "function"
+
+
 NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
     "gpu": (_has_gpu, "an NVIDIA GPU and its driver"),
     "cuda": (_has_cuda_torch, "an NVIDIA GPU and a torch built for CUDA"),
@@ -75,9 +83,17 @@ NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
     "sshd": (lambda: not ssh_server.lacking(), "OpenSSH's server (openssh-server)"),
     "registry": (lambda: not registry.lacking(), "Debian's docker-registry"),
     "slurm": (_has_slurm, "root and Slurm's programs (slurmctld, slurmd, slurm-client, munge)"),
+    "modules": (_has_modules, "Lmod or Environment Modules (Debian's lmod)"),
+    "slurmdbd": (
+        lambda: all(map(shutil.which, books.PROGRAMS)),
+        "slurmdbd and MariaDB's mariadbd (mariadb-server-core)",
+    ),
     "sudo": (lambda: all(map(shutil.which, ("sudo", "visudo", "useradd", "setpriv"))), "sudo, useradd and setpriv"),
     "readable_python": (lambda: readable_python() is not None, "this version of Python where every account may run it"),
-    "other_kernel": (lambda: bool(with_kernel()), "Pythons with ipykernel, named in COMPUTEHUB_TEST_PYTHONS"),
+    "other_kernel": (
+        lambda: bool(with_kernel()),
+        "another Python from 3.11 on, or some with ipykernel in COMPUTEHUB_TEST_PYTHONS",
+    ),
     "linux": (lambda: os.uname().sysname == "Linux", "Linux"),
 }
 
