@@ -27,6 +27,7 @@ from computehub_ext.leases.operator import STOP_GRACE
 from computehub_ext.testing.docker_engine import Engine, docker_engine
 from computehub_ext.testing.slurm_cluster import SlurmCluster, slurm_cluster
 from tests.support import containers, needs, slurm
+from tests.support.standing import pool
 
 HERE = "simulated GPUs, one machine"
 MODEL = "A100"
@@ -115,6 +116,7 @@ class Places:
     def docker(self, state: str, **changes: Any) -> Place:
         settings = containers.settings_for(self.engine, self.work, **changes)
         backend = DockerBackend(self.folder / state, settings)
+        backend.prepare([pool(MODEL)])
         return self._opened(Place("Docker", backend, lambda: held_by(backend)))
 
     def slurm(self, state: str, **changes: Any) -> Place:
@@ -130,7 +132,9 @@ class Places:
 
     def local(self, state: str, *, standbys: int) -> Place:
         warm = WarmSettings(count=standbys, replace_delay_seconds=REPLACE_SECONDS)
-        return self._opened(Place("this machine", LocalBackend(self.folder / state, warm=warm), list))
+        backend = LocalBackend(self.folder / state, warm=warm)
+        backend.prepare([pool(MODEL)])
+        return self._opened(Place("this machine", backend, list))
 
     def _opened(self, place: Place) -> Place:
         self._stack.callback(place.backend.close)

@@ -19,6 +19,7 @@ from computehub_ext.backends.local import LocalBackend, WarmSettings
 from computehub_ext.backends.model import StartRequest
 from computehub_ext.core.ids import new_id
 from computehub_ext.testing.kernels import wait_for
+from tests.support.standing import pool
 
 ROUNDS = 10
 GOAL = 0.2
@@ -72,6 +73,7 @@ def _plain(folder: str) -> float:
 def run() -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         backend = LocalBackend(f"{folder}/state", warm=WarmSettings(count=1, replace_delay_seconds=0.0))
+        backend.prepare([pool()])
         try:
             ours, plain = [], []
             for _ in range(ROUNDS):

@@ -111,6 +111,12 @@ class ComputeHub(ExtensionApp):
         help="""GPU kernels kept started for the next lease, so that it begins at once. Nobody is billed for them; each
         takes about 70 MiB of memory. 0 keeps none.""",
     ).tag(config=True)
+    warm_idle_seconds = Float(
+        1800.0,
+        min=0.0,
+        help="""When nobody wanted a GPU of this machine for so long, the kernels that are kept started go. They come
+        back when somebody looks at a move or starts one, and a little before a booking. 0 keeps them for good.""",
+    ).tag(config=True)
     rate_limits = Dict(
         key_trait=Unicode(),
         value_trait=Unicode(),
@@ -230,6 +236,7 @@ class ComputeHub(ExtensionApp):
             identity=who,
             simulated=self.simulated,
             warm_kernels=self.warm_kernels,
+            warm_idle_seconds=self.warm_idle_seconds,
             tick_seconds=self.tick_seconds,
             places=self.places,
             pools=self.pools,

@@ -212,6 +212,7 @@ def check(places: Mapping[str, Mapping[str, Any]], pools: Iterable[Mapping[str, 
     """Say what is wrong with the configuration, without reaching for any engine or cluster."""
     settings = {name: _settings(name, place) for name, place in places.items()}
     names: set[str] = set()
+    models: dict[str, set[str]] = {}
     for number, pool in enumerate(pools, 1):
         read_pool = read(ConfiguredPool, pool, f"pool {pool.get('name') or number}")
         if read_pool.name in names:
@@ -226,6 +227,14 @@ def check(places: Mapping[str, Mapping[str, Any]], pools: Iterable[Mapping[str, 
                 check_model(read_pool.model)
             except Invalid as error:
                 raise Misconfigured(f"pool {read_pool.name}: place {read_pool.place}: {error}") from error
+        models.setdefault(read_pool.place, set()).add(read_pool.model)
+    for name, each in settings.items():
+        check_models = getattr(each, "check_models", None)
+        if check_models is not None:
+            try:
+                check_models(models.get(name, set()))
+            except Invalid as error:
+                raise Misconfigured(f"place {name}: {error}") from error
 
 
 def backends(places: Mapping[str, Mapping[str, Any]], state_dir: Path) -> dict[str, Backend]:

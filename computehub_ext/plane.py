@@ -183,6 +183,7 @@ def open_plane(
     simulated: str,
     warm_kernels: int,
     tick_seconds: float,
+    warm_idle_seconds: float = 1800.0,
     places: Mapping[str, Mapping[str, Any]] | None = None,
     pools: Sequence[Mapping[str, Any]] = (),
 ) -> Opened:
@@ -207,6 +208,7 @@ def open_plane(
             identity,
             simulated,
             warm_kernels,
+            warm_idle_seconds,
             tick_seconds,
             places or {},
             pools,
@@ -240,13 +242,14 @@ def _open_embedded(
     identity: str,
     simulated: str,
     warm_kernels: int,
+    warm_idle_seconds: float,
     tick_seconds: float,
     places: Mapping[str, Mapping[str, Any]],
     pools: Sequence[Mapping[str, Any]],
     on_close: Callable[[], None],
 ) -> ControlPlane:
     from computehub_ext import places as configured
-    from computehub_ext.backends.local import LocalBackend
+    from computehub_ext.backends.local import LocalBackend, WarmSettings
     from computehub_ext.client.control_plane import ControlPlane
     from computehub_ext.core.clock import SystemClock
     from computehub_ext.core.database import Database
@@ -255,7 +258,7 @@ def _open_embedded(
 
     database = Database(database_url)
     database.migrate()
-    backend = LocalBackend(state_dir, standby_count=warm_kernels)
+    backend = LocalBackend(state_dir, warm=WarmSettings(count=warm_kernels, idle_seconds=warm_idle_seconds))
     plane = ControlPlane(
         database=database,
         backends={backend.name: backend, **configured.backends(places, state_dir)},

@@ -5,6 +5,7 @@ The control plane asks with ``isinstance``. ``testing`` has a contract for each,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol, runtime_checkable
@@ -12,12 +13,36 @@ from typing import Protocol, runtime_checkable
 from .model import DeviceLike, KernelLimits, check_placement_id
 
 
+class PoolLike(Protocol):
+    """What a place needs to know of a pool that stands on it: ``pools.model.PoolSpec`` is one."""
+
+    @property
+    def model(self) -> str: ...
+    @property
+    def simulated(self) -> bool: ...
+    @property
+    def devices(self) -> Sequence[DeviceLike]:
+        """In the order in which leases get those that are free."""
+
+
 @runtime_checkable
 class WarmPool(Protocol):
-    """A backend that keeps started kernels ready. Nobody is billed for those that nobody leased."""
+    """A backend that keeps started kernels ready, as many for each model as its settings say.
 
-    def prepare(self, count: int) -> None:
-        """Keep ``count`` kernels ready from now on, without waiting for them; 0 lets them go."""
+    Nobody is billed for those that nobody leased. When nobody comes for a while they go.
+    """
+
+    def prepare(self, pools: Sequence[PoolLike]) -> None:
+        """Keep kernels ready for these pools from now on, without waiting for them; for none of them, none.
+
+        Called when the control plane has learnt which pools stand on this place.
+        """
+
+    def expect(self, model: str) -> None:
+        """Somebody may soon want one: start again what went since nobody came.
+
+        Called when somebody looks at a move, and a little before a booking begins. Returns at once.
+        """
 
     @property
     def warm_count(self) -> int:

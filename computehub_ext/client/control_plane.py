@@ -73,6 +73,7 @@ class ControlPlane(PeopleCalls, ScheduleCalls, LeaseCalls, TerminalCalls, Notebo
         self._database.write(lambda unit: pools.sync_pools(unit, specs=pool_specs, now=now))
         self._database.read(lambda unit: bookings.load_calendar(unit, self._calendar, now=now))
         self._operator.reconcile(after_restart=True)
+        self._operator.warm.prepare(pool_specs)
         self._operator.tick()
 
     def listen(self, listener: Listener) -> None:

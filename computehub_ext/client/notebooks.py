@@ -23,6 +23,7 @@ from computehub_ext.leases.requests import request as request_lease
 from computehub_ext.leases.starts import KernelRequest
 from computehub_ext.people import service as people
 from computehub_ext.people.model import ApprovalWanted, Person
+from computehub_ext.pools import service as pools
 
 FITS_MAX = 3
 """How many other offers are named to who needs more memory."""
@@ -88,6 +89,7 @@ class NotebookCalls(Edge):
                     needed_microcredits=outcome.needed_microcredits,
                     left_microcredits=outcome.left_microcredits,
                 )
+            self._operator.warm.expect(pools.get_pool(unit, outcome.pool_id))
             raise _TakenBack({**self._lease_view(unit, outcome, now), "on_the_spot": outcome.on_the_spot})
 
         try:

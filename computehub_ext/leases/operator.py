@@ -27,6 +27,7 @@ from computehub_ext.leases.berth_keeper import BerthKeeper
 from computehub_ext.leases.endings import end_of, still_ahead, waits_for_restart
 from computehub_ext.leases.model import ENDS_AT, EndReason, Lease, LeaseState, Placement, PlacementState
 from computehub_ext.leases.starts import KernelRequest, StartedPlacement
+from computehub_ext.leases.warm_places import WarmPlaces
 from computehub_ext.pools import service as pools
 from computehub_ext.pools.model import Device, Pool
 
@@ -66,6 +67,7 @@ class LeaseOperator:
         self._unseen: set[str] = set()
         """The running leases of which no kernel was seen to run when that was last tried."""
         self._keeper = BerthKeeper(database, backends, clock, settings, self._places.watch)
+        self.warm = WarmPlaces(database, backends)
 
     def start(self, lease_id: str, wanted: KernelRequest) -> StartedPlacement:
         """Start a kernel for the lease. After a failure nothing runs and the lease still stands: the caller decides."""
@@ -272,6 +274,7 @@ class LeaseOperator:
         for lease in self._database.read(lambda unit: store.in_states(unit, [LeaseState.RUNNING])):
             if now >= lease.ends_at:
                 self.end(lease.id, EndReason.TIME_UP)
+        self.warm.tick(now)
         self._keep_berths()  # after all that leases need; before anybody is charged for what was kept
         self._database.write(
             lambda unit: bookings.expire_missed(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-from computehub_ext.backends.capabilities import BerthRequest
+from computehub_ext.backends.capabilities import BerthRequest, PoolLike
 from computehub_ext.backends.model import (
     ENDINGS,
     Backend,
@@ -62,6 +62,9 @@ class FakePlace:
     limits: KernelLimits = field(default_factory=KernelLimits)
     ports_used: int = 20_000
     warm: int = 0
+    warm_wanted: int = 0
+    expected: list[str] = field(default_factory=list)
+    """The models that somebody might want soon, as the place was told."""
     lock: threading.RLock = field(default_factory=threading.RLock)
 
 
@@ -203,8 +206,11 @@ class FakeBackend(Backend):
     def health(self) -> Health:
         return Health(self.place.healthy, "" if self.place.healthy else "The machine is not well.")
 
-    def prepare(self, count: int) -> None:
-        self.place.warm = count
+    def prepare(self, pools: Sequence[PoolLike]) -> None:
+        self.place.warm = self.place.warm_wanted if pools else 0
+
+    def expect(self, model: str) -> None:
+        self.place.expected.append(model)
 
     @property
     def warm_count(self) -> int:

@@ -13,7 +13,9 @@ from computehub_ext.testing.backend_contract import BackendContract, KernelContr
 from computehub_ext.testing.docker_engine import Engine, docker_engine
 from computehub_ext.testing.kernels import wait_for
 from computehub_ext.testing.terminal_contract import TerminalContract
+from computehub_ext.testing.warm_contract import WarmPoolContract
 from tests.support.containers import nothing_left_of, settings_for, state_folder
+from tests.support.standing import pool
 
 pytestmark = pytest.mark.needs("docker")
 
@@ -39,7 +41,7 @@ class TestDockerBackend(BackendContract, KernelContract, TerminalContract):
             nothing_left_of(made)
 
 
-class TestDockerBackendWarm(BackendContract, KernelContract, TerminalContract):
+class TestDockerBackendWarm(BackendContract, KernelContract, TerminalContract, WarmPoolContract):
     """The same promises, kept by kernels that were started before anybody asked."""
 
     @pytest.fixture
@@ -51,12 +53,10 @@ class TestDockerBackendWarm(BackendContract, KernelContract, TerminalContract):
 
             def make() -> Backend:
                 made.append(DockerBackend(folder, settings))
+                made[-1].prepare([pool()])
                 if len(made) == 1:
                     wait_for(lambda: made[-1].warm_count == 1, message="no standby kernel was ready")
                 return made[-1]
 
             yield make
             nothing_left_of(made)
-
-    def test_it_is_a_standby_that_the_tests_above_talk_to(self, backend: Backend, ask) -> None:
-        assert backend.start(ask()).warm

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from computehub_ext.backends.docker import DockerBackend
 from computehub_ext.testing.docker_engine import Engine, docker_engine
 from computehub_ext.testing.kernels import KernelTalk, wait_for
-from tests.support.containers import Device, Place, nothing_left_of, state_folder
+from tests.support.containers import Device, Place, containers_of, nothing_left_of, state_folder
+from tests.support.standing import pool
 
 pytestmark = pytest.mark.needs("docker")
 
@@ -69,7 +71,8 @@ def test_without_a_leased_gpu_none_is_asked_for(place: Place, simulated: bool) -
 
 
 def test_a_standby_is_for_one_gpu(place: Place) -> None:
-    backend = place.backend(gpus=True, warm_count=2, warm_devices=("GPU-a", "GPU-b"))
+    backend = place.backend(gpus=True, warm_count=2)
+    backend.prepare([pool("T4", "GPU-a", "GPU-b", "GPU-c")])
     wait_for(lambda: backend.warm_count == 2)
     placed = backend.start(place.ask(devices=(Device(1, "GPU-b"),), simulated=False))
     assert placed.warm
@@ -78,3 +81,38 @@ def test_a_standby_is_for_one_gpu(place: Place) -> None:
         assert kernel.run("import os; print(os.environ['CUDA_VISIBLE_DEVICES'])") == "GPU-b\n"
     assert not backend.start(place.ask(devices=(Device(2, "GPU-c"),), simulated=False)).warm
     assert not backend.start(place.ask(devices=(Device(0, "GPU-a"), Device(1, "GPU-b")), simulated=False)).warm
+
+
+def _standbys(backend: DockerBackend) -> set[str]:
+    """The GPUs for which kernels are kept ready."""
+    names = [name for name in containers_of(backend) if backend.containers.placement_of(name) is None]
+    found = [backend.engine.inspect(name) for name in names]
+    return {each.labels["computehub.devices"] for each in found if each is not None}
+
+
+def test_standbys_are_for_gpus_that_are_free(place: Place) -> None:
+    """Those that the next leases get: first the first, and never one that is somebody's."""
+    backend = place.backend(gpus=True, warm_count={"A100": 1}, warm_replace_delay_seconds=0)
+    backend.prepare([pool("A100", "GPU-a", "GPU-b", "GPU-c", "GPU-d"), pool("T4", "GPU-t")])
+    wait_for(lambda: backend.warm_count == 1)
+    assert _standbys(backend) == {"GPU-a"}
+    both = place.ask(model="A100", devices=(Device(0, "GPU-a"), Device(1, "GPU-b")), simulated=False)
+    assert not backend.start(both).warm
+    wait_for(lambda: _standbys(backend) == {"GPU-c"}, message="it is for a GPU that nobody gets")
+    wait_for(lambda: backend.warm_count == 1)
+    third = place.ask(model="A100", devices=(Device(2, "GPU-c"),), simulated=False)
+    assert backend.start(third).warm
+    wait_for(lambda: _standbys(backend) == {"GPU-d"}, message="it was not replaced by one for the last that is free")
+    backend.stop(both.placement_id)
+    wait_for(lambda: _standbys(backend) == {"GPU-a"}, message="it is not for the GPU that the next lease gets")
+    assert not backend.start(place.ask(model="T4", devices=(Device(0, "GPU-t"),), simulated=False)).warm
+
+
+def test_a_successor_knows_which_gpus_are_somebody_s(place: Place) -> None:
+    first = place.backend(gpus=True)
+    first.start(place.ask(model="A100", devices=(Device(0, "GPU-a"),), simulated=False))
+    first.close()
+    backend = place.backend(gpus=True, warm_count=1)
+    backend.prepare([pool("A100", "GPU-a", "GPU-b")])
+    wait_for(lambda: backend.warm_count == 1)
+    assert _standbys(backend) == {"GPU-b"}

@@ -62,9 +62,10 @@ class RulesPlace(Place):
     machine: Machine
 
     def backend(self, **changes: object) -> DockerBackend:
-        backend = super().backend(**{"network": "rules", **changes})
+        return super().backend(**{"network": "rules", **changes})
+
+    def furnish(self, backend: DockerBackend) -> None:
         backend.containers.network.firewall.enter = self.machine.enter
-        return backend
 
 
 @pytest.fixture
@@ -260,8 +261,7 @@ def test_an_engine_whose_network_is_elsewhere_is_told_so(place: RulesPlace) -> N
 
 
 def test_a_standby_is_taken_over_under_the_same_rules(place: RulesPlace, elsewhere: str) -> None:
-    backend = place.backend()
-    backend.prepare(1)
+    backend = place.backend(warm_count=1)
     wait_for(lambda: backend.warm_count == 1, message="no standby kernel was ready")
     placed = backend.start(place.ask())
     assert placed.warm

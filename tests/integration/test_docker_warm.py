@@ -6,6 +6,7 @@ import logging
 import pickle
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -41,7 +42,9 @@ _HOLDER = """
 import pathlib, pickle, sys, time
 from computehub_ext.backends.docker import DockerBackend
 from tests.support.containers import containers_of
+from tests.support.standing import pool
 backend = DockerBackend(*pickle.loads(pathlib.Path(sys.argv[1]).read_bytes()))
+backend.prepare([pool()])
 while backend.warm_count == 0:
     time.sleep(0.02)
 print(*containers_of(backend), flush=True)
@@ -67,7 +70,7 @@ def test_one_that_was_taken_is_the_placements_by_name_and_replaced(place: Place)
     assert told.split() == ["physics", "ada", f"{placed.meeting_dir}/server.sock"]
     wait_for(lambda: backend.warm_count == 1, message="it was not replaced")
     assert len(containers_of(backend)) == 2
-    backend.prepare(0)
+    backend.prepare([])
     wait_for(lambda: len(containers_of(backend)) == 1, message="it was not let go of")
     assert [look.placement_id for look in backend.list_placements()] == [request.placement_id]
 
@@ -130,3 +133,43 @@ def test_what_depends_on_the_person_is_not_kept_ready(
     assert backend.warm_count == 0
     assert backend._warm._thread is None
     assert why in caplog.text
+
+
+def test_when_nobody_comes_they_go_and_a_look_at_a_move_brings_them_back(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = place.backend(warm_count=1, warm_replace_delay_seconds=0)
+    wait_for(lambda: backend.warm_count == 1)
+    later = 0.0
+    monkeypatch.setattr(backend._warm, "_clock", lambda: time.monotonic() + later)
+
+    def half_an_hour() -> None:
+        nonlocal later
+        there = len(backend.list_placements())
+        later += backend.settings.warm_idle_seconds
+        backend._warm._wake.set()
+        wait_for(lambda: len(containers_of(backend)) == there, 10, "it was kept though nobody came")
+        backend.expect("V100")  # which no pool here has
+
+    half_an_hour()
+    wait_for(lambda: backend.folders.keys() == set(), 10, "its folder was kept")
+    request = place.ask()
+    assert not backend.start(request).warm, "who comes first has to wait for a start"
+    wait_for(lambda: backend.warm_count == 1, message="a start was no sign of need")
+    half_an_hour()
+    backend.expect("T4")
+    wait_for(lambda: backend.warm_count == 1, message="a look was no sign of need")
+    assert backend.start(place.ask()).warm
+
+
+def test_no_more_are_started_than_their_memory_has_room_for(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    """A second has room beside the first, and a third has not."""
+    caplog.set_level(logging.WARNING)
+    backend = place.backend(warm_count=1)
+    wait_for(lambda: backend.warm_count == 1)
+    each = backend.engine.memory_bytes(containers_of(backend)[0]) / 2**20
+    backend.close()
+    assert 20 < each < 100
+    backend = place.backend(warm_count=3, warm_memory_mib_max=int(each * 2.5))
+    wait_for(lambda: "2 kernels ready and no more" in caplog.text, 20)
+    assert backend.warm_count == len(containers_of(backend)) == 2

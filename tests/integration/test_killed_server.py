@@ -34,6 +34,7 @@ from computehub_ext.backends.local import LocalBackend, WarmSettings, backend as
 from computehub_ext.backends.local.directory import PlacementDirectory
 from computehub_ext.testing.kernels import wait_for
 from tests.support.processes import ask
+from tests.support.standing import pool
 
 state, placement_id, paid_until, standbys, moment = sys.argv[1:]
 
@@ -49,6 +50,7 @@ def die_at(here, owner, name, when):
     setattr(owner, name, replaced)
 
 backend = LocalBackend(Path(state), warm=WarmSettings(count=int(standbys), lifetime_seconds=3))
+backend.prepare([pool()])
 if int(standbys):
     wait_for(lambda: backend.warm_count, message="no standby kernel")
     die_at("renamed", module.os, "rename", "after")

@@ -16,6 +16,7 @@ from computehub_ext.backends.local.warm import adopt
 from computehub_ext.backends.model import LookState
 from computehub_ext.testing.kernels import KernelTalk, wait_for
 from tests.support.processes import ask, nothing_left_of, owner_of, private_ipython  # noqa: F401 - used by its name
+from tests.support.standing import pool
 
 Make = Callable[..., LocalBackend]
 
@@ -31,6 +32,7 @@ def make(state_dir: Path) -> Iterator[Make]:
 
     def make(count: int = 1, *, ready: int | None = None, **settings: float) -> LocalBackend:
         made.append(LocalBackend(state_dir, warm=WarmSettings(count=count, **settings)))
+        made[-1].prepare([pool()])
         wanted = count if ready is None else ready
         wait_for(lambda: made[-1].warm_count == wanted, message=f"{wanted} standby kernels were not ready")
         return made[-1]
@@ -75,9 +77,9 @@ def test_standbys_are_no_placements(make: Make) -> None:
     assert make(1).list_placements() == []
 
 
-def test_preparing_fewer_lets_the_others_go(make: Make, state_dir: Path) -> None:
+def test_without_a_pool_none_is_kept(make: Make, state_dir: Path) -> None:
     backend = make(2)
-    backend.prepare(0)
+    backend.prepare([])
     wait_for(lambda: not labelled(owner_of(state_dir)), message="standby kernels were kept")
     assert backend.warm_count == 0
 
@@ -176,7 +178,8 @@ print(json.dumps({
 def test_a_long_path_is_no_obstacle(tmp_path: Path) -> None:
     """A unix socket's name holds 107 bytes; a course's folder may be deeper."""
     state_dir = tmp_path / ("deep " * 20) / ("ünïcode" * 10) / "state"
-    backend = LocalBackend(state_dir, standby_count=1)
+    backend = LocalBackend(state_dir, warm=WarmSettings(count=1))
+    backend.prepare([pool()])
     wait_for(lambda: backend.warm_count == 1, message="no standby was ready")
     placed = backend.start(ask(tmp_path))
     assert placed.warm

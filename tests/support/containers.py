@@ -17,6 +17,7 @@ from computehub_ext.backends.model import StartRequest
 from computehub_ext.testing.docker_engine import Engine
 from computehub_ext.testing.kernels import wait_for
 from tests.support.processes import ask
+from tests.support.standing import pool
 
 KERNEL_UID = 12345
 """An account that neither this machine nor the image knows."""
@@ -64,8 +65,14 @@ class Place:
         self.backends: list[DockerBackend] = []
 
     def backend(self, **changes: Any) -> DockerBackend:
+        """Return one for a pool of simulated devices, which keeps kernels ready if its settings say so."""
         self.backends.append(DockerBackend(self.state_dir, settings_for(self.engine, self.folder, **changes)))
+        self.furnish(self.backends[-1])
+        self.backends[-1].prepare([pool()])
         return self.backends[-1]
+
+    def furnish(self, backend: DockerBackend) -> None:
+        """Change what settings can't, before anything is started."""
 
     def lost(self, url: str, **changes: Any) -> DockerBackend:
         """Return a backend whose engine is elsewhere, or nowhere; the test closes it."""

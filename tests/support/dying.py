@@ -15,6 +15,7 @@ from typing import Any
 
 from computehub_ext.backends.docker import DockerBackend, adoption, engine, mounting, records, shared
 from computehub_ext.testing.kernels import wait_for
+from tests.support.standing import pool
 
 STEPS: dict[str, tuple[Any, str]] = {
     "fill": (shared.SharedFolder, "give"),
@@ -47,6 +48,7 @@ def main() -> None:
     step, what, file = sys.argv[1:]
     state_dir, settings, request = pickle.loads(Path(file).read_bytes())
     backend = DockerBackend(state_dir, settings)
+    backend.prepare([pool()])
     if settings.warm_count:
         wait_for(lambda: backend.warm_count == settings.warm_count, message="no standby was ready")
     if what == "stop":

@@ -37,7 +37,7 @@ class Takeover:
 
     def take(self, request: StartRequest, wanted: recipe.Wanted) -> tuple[Container, Folder] | None:
         """Return a standby that is the placement's from now on; None if there is none that can be. ``NameTaken``."""
-        standby = self._warm.take(wanted)
+        standby = self._warm.take_for(request.model, wanted)
         if standby is None:
             return None
         container, folder = standby.container, standby.folder

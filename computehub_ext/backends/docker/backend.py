@@ -11,7 +11,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ from pathlib import Path
 
 from computehub_ext.core.errors import BackendError, NoCapacity, NotFound, Refused, SkipPlace, Unreachable
 
-from ..capabilities import Terminal, TerminalRequest
+from ..capabilities import PoolLike, Terminal, TerminalRequest
 from ..model import (
     ENDINGS,
     Backend,
@@ -77,8 +77,6 @@ class DockerBackend(Backend):
         self._swept_at = 0.0
         self._warm = WarmContainers(self.containers, name)
         self._takeover = Takeover(self.containers, self._warm)
-        if settings.warm_count:
-            self.prepare(settings.warm_count)
 
     # Starting
 
@@ -386,8 +384,11 @@ class DockerBackend(Backend):
         self._warm.close()
         self.containers.close()
 
-    def prepare(self, count: int) -> None:
-        self._warm.prepare(0 if self.settings.is_remote else count)
+    def prepare(self, pools: Sequence[PoolLike]) -> None:
+        self._warm.prepare(pools)
+
+    def expect(self, model: str) -> None:
+        self._warm.expect(model)
 
     @property
     def warm_count(self) -> int:

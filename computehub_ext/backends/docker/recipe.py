@@ -23,6 +23,7 @@ from .shared import SharedFolder
 
 OWNER_LABEL, PLACEMENT_LABEL, FOLDER_LABEL = "computehub.owner", "computehub.placement", "computehub.folder"
 LATE_LABEL = "computehub.late"
+DEVICES_LABEL = "computehub.devices"
 LATE_HOME = "/tmp"
 """A standby's home folder where its person's own is mounted late."""
 SOCKET = "server.sock"
@@ -198,6 +199,8 @@ def container_of(
     labels = {OWNER_LABEL: owner, PLACEMENT_LABEL: placement, FOLDER_LABEL: folder.key}
     if wanted.late:
         labels[LATE_LABEL] = ":".join(wanted.late)
+    if wanted.device_uuids:
+        labels[DEVICES_LABEL] = ",".join(wanted.device_uuids)
     host: dict[str, Any] = {
         "Mounts": [
             *folder.mounts(),

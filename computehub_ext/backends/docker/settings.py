@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from computehub_ext.core.errors import Invalid
@@ -157,13 +157,16 @@ class DockerSettings:
         the accounts of the Jupyter servers can enter and the engine sees under the same name. Empty picks one below
         ``/run`` for root, and for others one in the place's own folder or their runtime folder.
     warm_count:
-        Kernels kept ready. None can be for the rule ``account``. Personal mounts are mounted when somebody takes one,
-        which takes Linux 5.12 and root on the engine's machine; elsewhere kernels start on demand.
-    warm_devices:
-        The UUIDs of the GPUs for which kernels are kept ready, one GPU each: a container's GPUs are given to it when it
-        is made. Without them a kernel that leases a real GPU is started on demand.
+        How many kernels are kept ready: one number for every model of this place's pools, or one by model, such as
+        ``{"T4": 2, "A100": 1}``. One for a real GPU has the next of the model's that is free. One without serves any
+        model that is simulated: a number is that of all of these together, and numbers by model are added. None can be
+        for the rule ``account``. Personal mounts are mounted when somebody takes one, which takes Linux 5.12 and root
+        on the engine's machine; elsewhere kernels start on demand.
+    warm_idle_seconds:
+        When nobody wanted a model for so long its standbys go; they come back with the next who looks at a move to it
+        or starts a kernel, and a little before a booking of it begins. 0 keeps them for good.
     warm_memory_mib_max:
-        All standbys together use no more than that.
+        All standbys together use no more than that, and none is started for which that would not be enough.
     warm_replace_delay_seconds:
         How long after one was taken the next is started: the user's first cell runs meanwhile.
     warm_lifetime_seconds:
@@ -206,8 +209,8 @@ class DockerSettings:
     start_seconds_max: float = 60.0
     engine_seconds_max: int = 20
     sockets_folder: str = ""
-    warm_count: int = 0
-    warm_devices: tuple[str, ...] = ()
+    warm_count: int | Mapping[str, int] = 0
+    warm_idle_seconds: float = 1800.0
     warm_memory_mib_max: int = 1024
     warm_replace_delay_seconds: float = 3.0
     warm_lifetime_seconds: float = 30.0
@@ -237,6 +240,9 @@ class DockerSettings:
             raise Invalid("A kernel needs about 50 MiB to start; 64 is the least.", field="memory_mib")
         if self.sockets_folder and not self.sockets_folder.startswith("/"):
             raise Invalid("The folder for sockets is an absolute path.", field="sockets_folder")
+        counts = self.warm_count.values() if isinstance(self.warm_count, Mapping) else [self.warm_count]
+        if any(count < 0 for count in counts):
+            raise Invalid("Fewer than no kernels can't be kept ready.", field="warm_count")
 
     def _check_rules(self) -> None:
         policy_of(self.network_allow, self.network_deny, self.network_dns)
@@ -254,6 +260,19 @@ class DockerSettings:
     def is_remote(self) -> bool:
         """Whether the engine is on another machine: no folder is shared with it then."""
         return bool(self.engine_url) and not self.engine_url.startswith("unix:")
+
+    def warm_count_of(self, *models: str) -> int:
+        """How many standbys these models have together, where one serves any of them."""
+        if isinstance(self.warm_count, Mapping):
+            return sum(self.warm_count.get(model, 0) for model in models)
+        return self.warm_count
+
+    def check_models(self, models: Collection[str]) -> None:
+        """Raise ``Invalid`` for what is said of a model that none of the place's pools has."""
+        named = self.warm_count if isinstance(self.warm_count, Mapping) else ()
+        if unknown := [model for model in named if model not in models]:
+            has = f"there is {', '.join(sorted(models))}" if models else "it has no pool at all"
+            raise Invalid(f"warm_count names {unknown[0]}, a model that no pool of it has; {has}.", field="warm_count")
 
     @property
     def threads(self) -> int | None:

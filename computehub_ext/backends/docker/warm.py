@@ -1,90 +1,101 @@
-"""Standby kernels in containers, started before anybody asks.
+"""Standby kernels in containers, of one image, for the models of the pools that stand on the place.
 
-Nobody is billed for one that nobody leased. They are bounded in number and in memory, and each is paid for in advance
-for half a minute only, so that they end by themselves soon after the control plane is gone.
+A container's GPUs are given to it when it is made, so that a standby for a real GPU is for that one alone. Simulated
+devices are given to nobody: one kind of container serves all their models.
 """
 
 from __future__ import annotations
 
 import logging
 import secrets
-import threading
-import time
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from computehub_ext.core.errors import BackendError, NoCapacity, Refused
+from computehub_ext.core.errors import BackendError, Refused
 
+from .. import standby_keeper, standby_rules
+from ..capabilities import PoolLike
+from ..standby_keeper import StandbyKeeper
+from ..standby_rules import Group
 from . import late, mounting, recipe
 from .containers import Containers
 from .engine import Container, NameTaken
 from .folders import Folder
+from .settings import DockerSettings
 from .shared import SharedFolder, SharedFolders
 
 log = logging.getLogger(__name__)
 
-_TICK_SECONDS = 0.25
 _MEMORY_SECONDS = 10.0
-_FAILURE_WAIT_SECONDS_MAX = 60.0
-_NO_ROOM_WAIT_SECONDS = 2.0
+_LEASED_SECONDS = 2.0
 
 
-@dataclass
-class Standby:
+@dataclass(eq=False)
+class Standby(standby_keeper.Standby[recipe.Wanted]):
     container: Container
     folder: SharedFolder
-    wanted: recipe.Wanted
     environment: dict[str, str]
-    started_at: float
-    is_ready: bool = False
 
 
-class WarmContainers:
-    """Keeps standbys ready, from one thread that starts with the first ``prepare``."""
+def groups_of(
+    settings: DockerSettings, pools: Iterable[PoolLike], kind: Callable[[tuple[str, ...]], recipe.Wanted]
+) -> list[Group[recipe.Wanted]]:
+    """Return what to keep ready for these pools. ``kind`` makes what a container is that has these GPUs."""
+    without: set[str] = set()
+    devices: dict[str, list[str]] = {}
+    for pool in pools:
+        if pool.simulated or not settings.gpus:
+            without.add(pool.model)
+        else:
+            devices.setdefault(pool.model, []).extend(device.uuid for device in pool.devices)
+    groups = []
+    if without:
+        count = settings.warm_count_of(*sorted(without))
+        groups.append(Group(frozenset(without), (kind(()),) * count, count))
+    for model, uuids in devices.items():
+        groups.append(Group(frozenset({model}), tuple(kind((uuid,)) for uuid in uuids), settings.warm_count_of(model)))
+    return groups
+
+
+class WarmContainers(StandbyKeeper[recipe.Wanted, Standby]):
+    """Keeps them, and knows which containers are standbys of this control plane."""
 
     def __init__(self, containers: Containers, name: str) -> None:
-        self._containers, self._settings, self._name = containers, containers.settings, name
-        self._wanted_count = 0
-        self._kinds: list[recipe.Wanted] = []
-        self._standbys: list[Standby] = []
+        settings = containers.settings
+        bounds = standby_keeper.Bounds(
+            lifetime_seconds=settings.warm_lifetime_seconds,
+            age_seconds_max=settings.warm_age_seconds_max,
+            start_seconds_max=settings.start_seconds_max,
+            replace_delay_seconds=settings.warm_replace_delay_seconds,
+            idle_seconds=settings.warm_idle_seconds,
+        )
+        super().__init__(name, bounds)
+        self._containers, self._settings = containers, settings
         self._known: set[str] = set()
-        self._not_before = 0.0
-        self._failures = 0
-        self._lock = threading.Lock()
-        self._wake = threading.Event()
-        self._closed = False
-        self._thread: threading.Thread | None = None
+        self._measured_at = self._listed_at = float("-inf")
+        self._leased_uuids: frozenset[str] = frozenset()
+        self._told_of_memory = False
 
-    @property
-    def ready_count(self) -> int:
-        with self._lock:
-            return sum(standby.is_ready for standby in self._standbys)
-
-    def prepare(self, count: int) -> None:
-        # A container's GPUs are given to it when it is made, so that there is one kind for each.
-        devices: list[tuple[str, ...]] = [(uuid,) for uuid in self._settings.warm_devices] or [()]
+    def prepare(self, pools: Sequence[PoolLike]) -> None:
+        if not self._settings.warm_count:
+            return
+        groups: list[Group[recipe.Wanted]] = []
         try:
-            points = self._late_points() if count else ()
+            points = self._late_points() if pools else ()
             home = recipe.LATE_HOME if late.moves_home(self._settings) else self._settings.home
-            kinds = [recipe.for_standby(self._settings, each, points, home) for each in devices]
+            groups = groups_of(
+                self._settings, pools, lambda uuids: recipe.for_standby(self._settings, uuids, points, home)
+            )
         except late.NotLate as why:
             log.warning("%s keeps no kernels ready, and starts them on demand: %s.", self._name, why)
-            kinds, count = [], 0
-        with self._lock:
-            if self._closed:
-                return
-            self._wanted_count, self._kinds = count, kinds
-            if self._thread is None and count:
-                name = f"computehub-standby-{self._name}"
-                self._thread = threading.Thread(target=self._keep, name=name, daemon=True)
-                self._thread.start()
-        self._wake.set()
+        except BackendError as why:
+            log.warning("%s keeps no kernels ready: %s", self._name, why)
+        self.keep(groups)
 
     def _late_points(self) -> tuple[str, ...]:
         """Return where people's own folders are mounted late, if there are such. Raises ``NotLate``."""
         settings, folders = self._settings, self._containers.folders
-        if settings.is_remote:
-            raise late.NotLate("its engine is on another machine")
         if settings.user == "account":
             raise late.NotLate("they run as each person's own account, and a process can't change whose it is")
         points = late.points(settings, str(folders.sockets) if isinstance(folders, SharedFolders) else "")
@@ -95,24 +106,15 @@ class WarmContainers:
     def give_up(self, why: str) -> None:
         """Keep no kernels ready any more, since none could become anybody's here."""
         log.warning("%s keeps no kernels ready any more, and starts them on demand: %s.", self._name, why)
-        with self._lock:
-            self._wanted_count, self._kinds = 0, []
-        self._wake.set()
+        self.keep(())
 
-    def take(self, wanted: recipe.Wanted) -> Standby | None:
+    def take_for(self, model: str, wanted: recipe.Wanted) -> Standby | None:
         """Return a ready standby that is from now on the caller's, or None where none can become what is wanted."""
         suits = late.standby_for(self._settings, wanted)
-        with self._lock:
-            for standby in self._standbys:
-                if standby.is_ready and replace(standby.wanted, late=()) == suits:
-                    self._standbys.remove(standby)
-                    self._not_before = time.monotonic() + self._settings.warm_replace_delay_seconds
-                    return standby
-        return None
-
-    def give_back(self, standby: Standby) -> None:
-        with self._lock:
-            self._standbys.append(standby)
+        # They are somebody's from now on; its container, which says so, is about to get its name.
+        self._leased_uuids |= set(wanted.device_uuids)
+        self._listed_at = self._clock()
+        return self.take(model, lambda standby: replace(standby.kind, late=()) == suits)
 
     def forget(self, standby: Standby) -> None:
         """Let ``discard_if_lost`` have it, if it is found under a standby's name again."""
@@ -129,141 +131,102 @@ class WarmContainers:
             except BackendError as problem:
                 log.warning("A standby of an earlier control plane could not be removed: %s", problem)
 
-    def close(self) -> None:
-        with self._lock:
-            self._closed, self._wanted_count = True, 0
-        self._wake.set()
-        if self._thread is not None:
-            self._thread.join(timeout=30)
-        with self._lock:
-            standbys, self._standbys = self._standbys, []
-        for standby in standbys:
-            self._end(standby)
-
     # The thread
 
-    def _keep(self) -> None:
-        renewed_at = measured_at = 0.0
-        while not self._closed:
-            now = time.monotonic()
-            try:
-                if now - renewed_at > self._settings.warm_lifetime_seconds / 3:
-                    # A third, so that two missed beats are survivable.
-                    renewed_at = now
-                    self._renew()
-                self._look_after_all()
-                if now - measured_at > _MEMORY_SECONDS:
-                    measured_at = now
-                    self._look_at_memory()
-                self._top_up()
-            except Exception as problem:
-                if isinstance(problem, NoCapacity):  # the image is being pulled, which is logged there
-                    self._not_before = time.monotonic() + _NO_ROOM_WAIT_SECONDS
-                elif isinstance(problem, BackendError):
-                    log.warning("Keeping standby kernels failed; trying again. %s", problem)
-                    self._note_failure()
-                else:
-                    log.exception("Keeping standby kernels failed; trying again.")
-                    self._note_failure()
-            self._wake.wait(_TICK_SECONDS)
-            self._wake.clear()
+    def _pay(self, standby: Standby, until: datetime) -> None:
+        standby.folder.pay(until)
 
-    def _renew(self) -> None:
-        for standby in self._copy():
-            try:
-                standby.folder.pay(self._paid_until())
-            except OSError:
-                pass  # taken or removed in this moment
-        image_id = self._containers.image().id
-        for standby in self._copy():
-            if standby.container.image_id != image_id:
-                self._drop(standby, "its image is no longer the one of that name", failed=False)
+    def _has_ended(self, standby: Standby) -> bool:
+        return standby.folder.end() is not None or (not standby.is_ready and not self._is_alive(standby))
 
-    def _look_after_all(self) -> None:
-        now = time.monotonic()
-        for standby in self._copy():
-            age = now - standby.started_at
-            if standby.folder.end() is not None:
-                self._drop(standby, "it ended by itself", failed=not standby.is_ready)
-            elif not standby.is_ready:
-                if (standby.folder.path / "adopt.sock").exists():
-                    standby.is_ready, self._failures = True, 0
-                elif age > self._settings.start_seconds_max or not self._is_alive(standby):
-                    self._drop(standby, "it was not ready in time", failed=True)
-            elif age > self._settings.warm_age_seconds_max:
-                self._drop(standby, "it is old", failed=False)
-        with self._lock:
-            surplus = self._standbys[self._wanted_count :]
-        for standby in surplus:
-            self._drop(standby, "", failed=False)
+    def _is_listening(self, standby: Standby) -> bool:
+        return (standby.folder.path / "adopt.sock").exists()
 
-    def _look_at_memory(self) -> None:
-        """Drop those that are gone, and of the others as many as are too many for the memory that they may use."""
-        left = self._settings.warm_memory_mib_max * 2**20
-        for standby in self._copy():
-            if not self._is_alive(standby):
-                self._drop(standby, "it is gone", failed=True)
-                continue
-            left -= self._containers.engine.memory_bytes(standby.container.id)
-            if left < 0:
-                self._not_before = time.monotonic() + _FAILURE_WAIT_SECONDS_MAX
-                self._drop(standby, "all of them together hold too much memory", failed=False)
+    def _log_tail(self, standby: Standby) -> str:
+        return standby.folder.log_tail()
 
     def _is_alive(self, standby: Standby) -> bool:
         found = self._containers.engine.inspect(standby.container.id)
         return found is not None and found.is_alive
 
-    def _top_up(self) -> None:
-        with self._lock:
-            starting = any(not standby.is_ready for standby in self._standbys)
-            lacking = len(self._standbys) < self._wanted_count and not starting
-            there = [standby.wanted for standby in self._standbys]
-            kind = min(self._kinds, key=there.count, default=None)
-        if self._closed or not lacking or kind is None or time.monotonic() < self._not_before:
-            return  # one at a time, since a start takes a whole core
-        standby = self._start(kind)
-        with self._lock:
-            self._standbys.append(standby)  # also when closed meanwhile: close() waits for this thread, then ends all
+    def _leased(self, kinds: Collection[recipe.Wanted]) -> Collection[recipe.Wanted]:
+        if not any(kind.device_uuids for kind in kinds):
+            return ()
+        if self._clock() - self._listed_at > _LEASED_SECONDS:
+            self._listed_at = self._clock()
+            self._leased_uuids = frozenset(
+                uuid
+                for container in self._containers.all()
+                if self._containers.placement_of(container.name) is not None and not container.is_over
+                for uuid in container.labels.get(recipe.DEVICES_LABEL, "").split(",")
+            )
+        return [kind for kind in kinds if self._leased_uuids.intersection(kind.device_uuids)]
 
-    def _start(self, wanted: recipe.Wanted) -> Standby:
+    def _amiss(self, standbys: Sequence[Standby]) -> Iterable[tuple[Standby, str, bool]]:
+        if self._clock() - self._measured_at < _MEMORY_SECONDS or not standbys:
+            return
+        self._measured_at = self._clock()
+        image_id = self._containers.image().id
+        there = []
+        for standby in standbys:
+            if standby.container.image_id != image_id:
+                yield standby, "its image is no longer the one of that name", False
+            elif not self._is_alive(standby):
+                yield standby, "it is gone", True
+            else:
+                there.append(standby)
+        for position in standby_rules.over(self._sizes(there), self._bytes_max):
+            self._wait_for(standby_keeper.FAILURE_WAIT_SECONDS_MAX)
+            yield there[position], "all of them together hold too much memory", False
+
+    def _has_room(self, standbys: Sequence[Standby]) -> bool:
+        if standby_rules.has_room(self._sizes(standbys), self._bytes_max):
+            return True
+        if not self._told_of_memory:
+            self._told_of_memory = True
+            log.warning(
+                "%s keeps %d kernels ready and no more: another would go beyond warm_memory_mib_max (%d).",
+                self._name,
+                len(standbys),
+                self._settings.warm_memory_mib_max,
+            )
+        return False
+
+    @property
+    def _bytes_max(self) -> int:
+        return self._settings.warm_memory_mib_max * 2**20
+
+    def _sizes(self, standbys: Sequence[Standby]) -> list[int]:
+        return [self._containers.engine.memory_bytes(standby.container.id) for standby in standbys]
+
+    def _start(self, kind: recipe.Wanted) -> Standby:
         containers = self._containers
         label = f"standby-{secrets.token_hex(8)}"
         image = containers.image()
-        environment = recipe.environment_of(self._settings, image, wanted, "")
-        if hidden := late.hidden_by(wanted.late, image):
+        environment = recipe.environment_of(self._settings, image, kind, "")
+        if hidden := late.hidden_by(kind.late, image):
             raise Refused(f"An empty folder for people's own would hide {hidden}, where the image has programs.")
 
         def fill(folder: Folder) -> None:
-            if wanted.late:
+            if kind.late:
                 assert isinstance(folder, SharedFolder)
-                late.make_window(folder.window, self._settings, wanted.late)
+                late.make_window(folder.window, self._settings, kind.late)
             own = {**environment, **recipe.label(label, containers.owner)}
             # Nobody ever signs with this key: the kernel gets its placement's when it is taken.
             key, secret = secrets.token_hex(32), secrets.token_hex(32)
             told = containers.way.told(folder, label)
-            recipe.fill(folder, self._settings, wanted, own, key, told, standby=secret)
+            recipe.fill(folder, self._settings, kind, own, key, told, standby=secret)
 
         name = containers.standby_name(label)
         with self._lock:
             self._known.add(name)  # before it is there, or a list made meanwhile would take it for a predecessor's
+        paid_until = datetime.now(UTC) + timedelta(seconds=self._settings.warm_lifetime_seconds)
         try:
-            container, folder = containers.make(name, label, image, wanted, fill, self._paid_until())
+            container, folder = containers.make(name, label, image, kind, fill, paid_until)
         except NameTaken as problem:
             raise AssertionError("the name is random") from problem
         assert isinstance(folder, SharedFolder)
-        return Standby(container, folder, wanted, environment, time.monotonic())
-
-    def _drop(self, standby: Standby, why: str, *, failed: bool) -> None:
-        with self._lock:
-            if standby not in self._standbys:
-                return  # taken in this moment
-            self._standbys.remove(standby)
-        if why:
-            tail = standby.folder.log_tail() if failed else ""
-            log.warning("A standby kernel was dropped: %s. %s", why, tail)
-        if failed:
-            self._note_failure()
-        self._end(standby)
+        return Standby(kind, self._clock(), False, container, folder, environment)
 
     def _end(self, standby: Standby) -> None:
         try:
@@ -272,15 +235,3 @@ class WarmContainers:
             log.warning("A standby kernel could not be removed; it ends by itself. %s", problem)
         with self._lock:
             self._known.discard(standby.container.name)
-
-    def _note_failure(self) -> None:
-        self._failures += 1
-        wait = min(_FAILURE_WAIT_SECONDS_MAX, 2.0**self._failures)
-        self._not_before = max(self._not_before, time.monotonic() + wait)
-
-    def _paid_until(self) -> datetime:
-        return datetime.now(UTC) + timedelta(seconds=self._settings.warm_lifetime_seconds)
-
-    def _copy(self) -> list[Standby]:
-        with self._lock:
-            return list(self._standbys)

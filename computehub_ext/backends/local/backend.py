@@ -17,6 +17,7 @@ from typing import Any
 
 from computehub_ext.core.errors import NotFound, NotYetEnded, Refused, SkipPlace
 
+from ..capabilities import PoolLike
 from ..environment import PASSED_ON, a_standby_can_take, for_placement
 from ..model import (
     ENDINGS,
@@ -51,10 +52,8 @@ class LocalBackend(Backend):
         Where placements are kept, on a local disk. One backend at a time uses it; a successor finds everything there.
     python:
         The interpreter that runs the ``python3`` kernelspec.
-    standby_count:
-        How many kernels to keep ready; ``prepare`` changes it.
     warm:
-        What standbys may cost; its ``count`` is overridden by ``standby_count`` where that is given.
+        How many kernels to keep ready once there are pools for them, and what they may cost.
     start_seconds_max:
         How long a kernel may take until it listens.
     environment_names:
@@ -69,7 +68,6 @@ class LocalBackend(Backend):
         state_dir: str | os.PathLike[str],
         *,
         python: str = sys.executable,
-        standby_count: int | None = None,
         warm: WarmSettings | None = None,
         start_seconds_max: float = 60.0,
         environment_names: Sequence[str] = PASSED_ON,
@@ -78,11 +76,7 @@ class LocalBackend(Backend):
         self._placements = self._launcher.state_dir / "placements"
         self._start_seconds_max = start_seconds_max
         self._locks = [threading.Lock() for _ in range(64)]
-        settings = warm or WarmSettings()
-        self._warm = WarmKernels(self._launcher, settings)
-        count = settings.count if standby_count is None else standby_count
-        if count:
-            self.prepare(count)
+        self._warm = WarmKernels(self._launcher, warm or WarmSettings())
 
     # Starting
 
@@ -138,7 +132,7 @@ class LocalBackend(Backend):
             return False
         if not a_standby_can_take(self._warm.environment, environment):
             return False
-        standby = self._warm.take()
+        standby = self._warm.take(request.model, lambda _: True)
         if standby is None:
             return False
         # The renaming writes down whose it is; from here on whoever looks finds a placement that is paid for a little
@@ -336,10 +330,13 @@ class LocalBackend(Backend):
         self._warm.close()
         self._launcher.reap()
 
-    def prepare(self, count: int) -> None:
+    def prepare(self, pools: Sequence[PoolLike]) -> None:
         command = self._launcher.command("python3")
         base = self._launcher.base_environment()
-        self._warm.prepare(count if command.is_python else 0, command, {**base, **command.env})
+        self._warm.prepare(pools, command, {**base, **command.env})
+
+    def expect(self, model: str) -> None:
+        self._warm.expect(model)
 
     @property
     def warm_count(self) -> int:
