@@ -2,6 +2,7 @@ import type { JupyterFrontEndPlugin } from "@jupyterlab/application";
 
 import { calendar } from "./plugins/calendar";
 import { core } from "./plugins/core";
+import { defaults } from "./plugins/defaults";
 import { leases } from "./plugins/leases";
 import { menus } from "./plugins/menus";
 import { notices } from "./plugins/notices";
@@ -15,6 +16,7 @@ import { tour } from "./plugins/tour";
 const plugins: JupyterFrontEndPlugin<unknown>[] = [
   calendar,
   core,
+  defaults,
   leases,
   menus,
   notices,

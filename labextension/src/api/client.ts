@@ -49,11 +49,7 @@ export class ComputeHubClient {
     return this.ask("me/allowance", { method: "PUT", body });
   }
 
-  getDefaults(): Promise<Defaults> {
-    return this.get("me/defaults");
-  }
-
-  /** Set those that are named; null follows the administrator. */
+  /** Set those defaults that are named; null follows the administrator. */
   setDefaults(body: BodyOf<"setDefaults">): Promise<Defaults> {
     return this.ask("me/defaults", { method: "PUT", body });
   }

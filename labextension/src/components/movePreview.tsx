@@ -14,6 +14,8 @@ export interface MovePreviewProps {
   answer: PreviewAnswer | null;
   error: ApiError | null;
   isAsking: boolean;
+  /** After how long without a running cell the GPU goes back. */
+  idleSeconds?: number | undefined;
   onChange: (change: Partial<MoveDraft>) => void;
   onRetry: () => void;
   /** Book a slot instead, where nothing is free now. */
@@ -23,7 +25,7 @@ export interface MovePreviewProps {
 /** What the move would cost, take along and lose, before anything happens. */
 export function MovePreview(props: MovePreviewProps): JSX.Element {
   const { trans } = useWords();
-  const { draft, answer, error, isAsking, onChange, onRetry, onBook } = props;
+  const { draft, answer, error, isAsking, idleSeconds, onChange, onRetry, onBook } = props;
   return (
     <section className="ch-MovePreview" aria-label={trans.__("What the move means")} aria-busy={isAsking}>
       {error && <ErrorNote error={error} onRetry={onRetry} />}
@@ -32,6 +34,7 @@ export function MovePreview(props: MovePreviewProps): JSX.Element {
           <dl className="ch-MoveFacts">
             <Price draft={draft} answer={answer} />
             <Carried draft={draft} answer={answer} />
+            <GivenBack draft={draft} idleSeconds={idleSeconds} />
           </dl>
           {answer.waits && <p className="ch-Note ch-mod-wait">{answer.waits}</p>}
           <Cramped answer={answer} onChange={onChange} />
@@ -104,6 +107,16 @@ function Carried({ draft, answer }: Pick<MovePreviewProps, "draft"> & { answer: 
       <dd>{said}</dd>
     </>
   );
+}
+
+function GivenBack({ draft, idleSeconds }: Pick<MovePreviewProps, "draft" | "idleSeconds">): JSX.Element | null {
+  const { trans, formats } = useWords();
+  return draft.target === "gpu" && idleSeconds ? (
+    <>
+      <dt>{trans.__("Given back")}</dt>
+      <dd>{trans.__("when no cell has run for %1", formats.duration(idleSeconds))}</dd>
+    </>
+  ) : null;
 }
 
 function Loss(props: {

@@ -13,13 +13,11 @@ export interface MoveDraft {
   names: readonly string[];
   /** Credits per device and hour, as typed; empty for no limit. */
   maxRate: string;
-  /** After how long without a running cell it comes back; null as the server has it. */
-  idleSeconds: number | null;
   acceptsLoss: boolean;
 }
 
 export function newDraft(target: "gpu" | "cpu"): MoveDraft {
-  const unknown = { model: null, durationSeconds: null, idleSeconds: null };
+  const unknown = { model: null, durationSeconds: null };
   return { target, ...unknown, count: 1, keep: "all", names: [], maxRate: "", acceptsLoss: false };
 }
 
@@ -34,9 +32,6 @@ export function wishOf(draft: MoveDraft, kernelId: string): SwitchRequest {
     }
     if (draft.durationSeconds) {
       wish.duration_seconds = draft.durationSeconds;
-    }
-    if (draft.idleSeconds) {
-      wish.idle_timeout_seconds = draft.idleSeconds;
     }
     const most = Number(draft.maxRate);
     if (draft.maxRate.trim() && Number.isFinite(most)) {

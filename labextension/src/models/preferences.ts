@@ -38,9 +38,19 @@ export class Preferences implements IDisposable {
     return this._isDisposed;
   }
 
+  /** What a person set is known; before that everything looks as if nothing was. */
+  get isLoaded(): boolean {
+    return this.settings !== null;
+  }
+
   get<Name extends keyof Chosen>(name: Name): Chosen[Name] {
     const chosen = this.settings?.get(name).composite as Chosen[Name] | undefined;
     return chosen ?? DEFAULTS[name];
+  }
+
+  /** Write a setting as the settings editor does; rejects where it can't be saved. */
+  async set<Name extends keyof Chosen>(name: Name, value: Chosen[Name]): Promise<void> {
+    await this.settings?.set(name, value);
   }
 
   /** Follow what the settings editor holds; called once they are read. */

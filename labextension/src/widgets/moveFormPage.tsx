@@ -37,7 +37,8 @@ export function MoveFormPage(props: MoveFormPageProps): JSX.Element {
 
   // Begin with what can be had now and costs least, and with the usual length, once they are known.
   const best = offers.value && modelsOf(offers.value)[0];
-  const usual = me.value?.limits?.default_duration_seconds;
+  const { defaults, limits } = me.value ?? {};
+  const usual = defaults?.duration_seconds ?? limits?.default_duration_seconds;
   const isGpu = draft.target === "gpu";
   useEffect(() => {
     if (isGpu && !draft.model && best) {
@@ -93,6 +94,7 @@ export function MoveFormPage(props: MoveFormPageProps): JSX.Element {
         answer={answer}
         error={error}
         isAsking={isAsking}
+        idleSeconds={defaults?.idle_timeout_seconds ?? limits?.idle_timeout_seconds}
         onChange={onChange}
         onRetry={() => previewer.again(asked)}
         onBook={(quote, startsAt) => {

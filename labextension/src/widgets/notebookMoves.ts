@@ -120,17 +120,12 @@ export class NotebookMoves {
   /** What a person usually chooses, and what the command was given. */
   private defaults({ count, model, duration_seconds: seconds }: ReadonlyPartialJSONObject): Partial<MoveDraft> {
     const { preferences } = this.options;
-    const [usual, minutes, idle] = [
-      preferences.get("model"),
-      preferences.get("durationMinutes"),
-      preferences.get("idleMinutes"),
-    ];
+    const [usual, minutes] = [preferences.get("model"), preferences.get("durationMinutes")];
     return {
       ...(typeof count === "number" && { count }),
       model: typeof model === "string" ? model : usual || null,
       durationSeconds: typeof seconds === "number" ? seconds : minutes ? minutes * 60 : null,
       keep: preferences.get("keep"),
-      idleSeconds: idle ? idle * 60 : null,
     };
   }
 
