@@ -38,6 +38,8 @@ def end_of(lease: Lease, look: Look, *, seen_at: datetime | None, now: datetime)
     told_at = min(filter(None, [now, look.ended_at, lease.paid_until]))
     # The moment comes from where the person's own code runs. What our clock saw running is billed whatever it says.
     ended_at = max(told_at, seen_at or told_at)
+    if lease.paid_until is not None:
+        ended_at = min(ended_at, lease.paid_until)  # by then its supervisor had ended it, whoever looked when
     if ended_at >= lease.ends_at:
         reason = EndReason.TIME_UP
     else:

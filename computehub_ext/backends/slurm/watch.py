@@ -163,11 +163,15 @@ class Watch:
     def _is_over(self, held: Held, job: Job) -> None:
         record = held.record
         if job.state == "NODE_FAIL":
+            heard_at = None
             if held.is_heard(self._settings.lost_seconds) and held.peer is not None:
                 # The node's daemon is gone, the kernel is not: it is told to end, and tells us when it has.
                 held.stop_asked = True
                 self._link.send(held.peer, {"t": "stop", "grace": 1.0})
-            self.end(held, Ending.NODE_LOST, is_unfenced=held.state != ENDED_BY_CLUSTER)
+            elif not record.ended_at:
+                # Slurm may take minutes to call a node dead, in which nobody had anything of the kernel.
+                heard_at = min(time.time() - (time.monotonic() - held.beat_at), record.told_until)
+            self.end(held, Ending.NODE_LOST, at=heard_at, is_unfenced=held.state != ENDED_BY_CLUSTER)
             return
         if held.is_heard(1.0) and held.state != ENDED_BY_CLUSTER:
             return  # its own word is on the way, and says more
@@ -257,7 +261,8 @@ class Watch:
             if record.is_ended:
                 return
             record.reason, record.message, record.exit_code = reason.value, message or ENDINGS[reason], exit_code
-            record.ended_at = at or record.ended_at or time.time()
+            # Whatever it was, nothing goes on beyond what was paid for.
+            record.ended_at = at or record.ended_at or min(time.time(), record.told_until or time.time())
             record.is_unfenced = is_unfenced
             empty_secrets(record)
             self._records.save(record)
