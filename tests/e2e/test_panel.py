@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from playwright.sync_api import expect
 
 from tests.e2e.browser import Person
@@ -12,7 +14,11 @@ SETTINGS = "lab/api/settings/computehub:preferences"
 
 
 def test_the_launcher_opens_the_calendar_and_a_setting_proposes_the_usual_gpu(lab: Lab, alice: Person) -> None:
-    lab.write_notebook("climate.ipynb", ["years = range(1850, 2026)"])
+    lab.write_notebook("climate.ipynb", ["%gpu on T4 --for 30m --yes", "print('there')"])
+
+    def defaults(user: str) -> Any:
+        return lab.api("me/defaults", user=user)
+
     tab = alice.open("climate.ipynb")
     page, panel = tab.page, Panel(tab)
 
@@ -37,6 +43,11 @@ def test_the_launcher_opens_the_calendar_and_a_setting_proposes_the_usual_gpu(la
         "the server keeps the setting",
         lambda: "V100" in lab.request(SETTINGS, user="alice")["raw"],
     )
+    idle_minutes = editor.locator('input[id$="_idleMinutes"]')
+    idle_minutes.fill("15")
+    idle_minutes.press("Tab")
+    eventually("the setting is a default", lambda: defaults("alice")["idle_timeout_seconds"] == 900)
+    assert defaults("bob")["idle_timeout_seconds"] is None
     page.get_by_role("tab", name="GPU Calendar").click()
     panel.calendar.get_by_role("button", name="New booking").click()
     expect(panel.dialog).to_be_visible()
@@ -44,3 +55,18 @@ def test_the_launcher_opens_the_calendar_and_a_setting_proposes_the_usual_gpu(la
     panel.execute("computehub:book")
     expect(panel.dialog.get_by_label("GPU", exact=True)).to_have_value("V100")
     panel.answer("Close")
+
+    # The idle time of the settings holds in a cell too, and what a shell sets afterwards is shown in the settings.
+    page.get_by_role("tab", name="climate.ipynb").click()
+    tab.run_cell(1)
+    tab.run_cell(2)
+    tab.wait_for_output(1, "when no cell has run for 15 min, your default")
+    tab.wait_for_output(2, "there")
+    lease = lab.place("climate.ipynb")["lease"]
+    assert lease["idle_timeout_seconds"] == 900
+    assert lab.query("SELECT idle_timeout_seconds FROM leases WHERE id = ?", lease["id"]) == [(900,)]
+    lab.api("me/defaults", user="alice", method="PUT", body={"idle_timeout_seconds": 1800})
+    page.get_by_role("tab", name="Settings", exact=True).click()
+    expect(idle_minutes).to_have_value("30", timeout=30_000)
+    lab.api("me/defaults", user="alice", method="PUT", body={"idle_timeout_seconds": None})
+    expect(idle_minutes).to_have_value("0", timeout=30_000)
