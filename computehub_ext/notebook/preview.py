@@ -8,7 +8,7 @@ from typing import Any
 
 from computehub_ext.core.actor import Actor
 from computehub_ext.core.errors import ComputeHubError
-from computehub_ext.notebook import room
+from computehub_ext.notebook import cpu_side, room
 from computehub_ext.notebook.kernel import SwitchableKernelManager
 from computehub_ext.notebook.moves import SwitchRequest, SwitchUnderWay, judge
 from computehub_ext.notebook.seen import is_busy
@@ -95,8 +95,11 @@ async def _fill(
     elif answer["busy"]:
         answer["waits"] = _CELL_RUNS
     price = lease or answer["quote"]
-    cramped = await room.problems(kernel.plane, actor, price, int(found.get("total_bytes", 0)))
-    answer["preview"] = weighed(found, price, cramped)
+    if request.target == "cpu":
+        problems = await cpu_side.problems(kernel.kernel_spec, found)
+    else:
+        problems = await room.problems(kernel.plane, actor, price, int(found.get("total_bytes", 0)))
+    answer["preview"] = weighed(found, price, problems)
     judge(request, answer["preview"]["lost"], [])
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from computehub_ext.core.actor import Actor, Via
 from computehub_ext.core.errors import ComputeHubError
 from computehub_ext.core.ids import new_id
+from computehub_ext.notebook import cpu_side
 from computehub_ext.notebook.kernel import SwitchableKernelManager
 from computehub_ext.notebook.moves import SwitchRequest
 from computehub_ext.notebook.switch import Switch
@@ -89,22 +90,25 @@ class Watch:
 
     async def _warn(self, kernel: SwitchableKernelManager, message: str) -> None:
         """Say what is to come, and name what would not come along while there is time to save it."""
-        lost = await self._at_risk(kernel)
+        lost, lacking = await self._at_risk(kernel)
+        if lacking:
+            message = f"{message} On the CPU: {' '.join(item['message'] for item in lacking[:NAMED_MAX])}"
         if lost:
             names = "; ".join(f"{item['name']} ({item['reason']})" for item in lost[:NAMED_MAX])
             more = f"; and {len(lost) - NAMED_MAX} more" if len(lost) > NAMED_MAX else ""
             message = f"{message} These can't come along and would be lost: {names}{more}."
         kernel.traffic.say(message)
 
-    async def _at_risk(self, kernel: SwitchableKernelManager) -> list[dict[str, Any]]:
-        """What the kernel holds that can't move; nothing while a cell runs, since the kernel can't answer then."""
+    async def _at_risk(self, kernel: SwitchableKernelManager) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
+        """What the kernel holds that can't move, and what the CPU lacks of what it uses; nothing while a cell runs,
+        since the kernel can't answer then."""
         if kernel.line is None or kernel.switch is not None or not kernel.traffic.gate.idle:
-            return []
+            return [], []
         try:
             preview = await asyncio.wait_for(self._manager.carrier.preview(kernel.line, "all"), PREVIEW_SECONDS)
         except (ComputeHubError, TimeoutError):
-            return []
-        return list(preview.get("lost", ()))
+            return [], []
+        return list(preview.get("lost", ())), await cpu_side.problems(kernel.kernel_spec, preview)
 
     async def _move_back(self, kernel: SwitchableKernelManager, reason: str, message: str) -> None:
         """Bring the notebook back with what can come along: the clock does not wait for an answer."""

@@ -194,7 +194,7 @@ async def test_who_is_at_the_notebook_keeps_its_gpu_and_a_kernel_does_not(
 
 
 async def test_while_a_cell_runs_it_is_busy_and_not_idle(
-    people: dict[str, Person], kernel_id: str, browser: Browser
+    people: dict[str, Person], kernel_id: str, browser: Browser, tmp_path: Path
 ) -> None:
     await people["alice"].moved(kernel_id, "gpu", model="T4", duration_seconds=3600)
     cell = browser.run("input('go on? ')")
@@ -215,6 +215,11 @@ async def test_while_a_cell_runs_it_is_busy_and_not_idle(
         while (seen := await people["bob"].get(f"kernels/{kernel_id}"))["idle"]["since_at"] is None:
             await asyncio.sleep(0.05)
     assert (seen["busy"], seen["waiting_cells"]) == (False, 0)
+
+    (tmp_path / "only_there.py").write_text("")
+    await browser.ran(f"import sys; sys.path.append({str(tmp_path)!r}); import only_there; sys.path.pop()")
+    back = (await people["alice"].preview(kernel_id, target="cpu"))["preview"]
+    assert [problem["message"] for problem in back["problems"]] == ["The package only_there is not installed there."]
 
 
 async def test_a_preview_says_what_would_come_of_it_and_takes_nothing(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 from tests.integration.notebook.test_follow import SLOW, WHERE, leased
 from tests.support.fakeplane import FakePlane
@@ -18,13 +19,16 @@ def order(plane: FakePlane, kernel_id: str, kind: str, message: str) -> None:
 
 
 async def test_a_warning_names_what_would_be_lost_while_it_can_be_saved(
-    server: JupyterServer, plane: FakePlane, browser: Browser, leased: str
+    server: JupyterServer, plane: FakePlane, browser: Browser, leased: str, tmp_path: Path
 ) -> None:
-    cell = await browser.ran("import threading; lock = threading.Lock(); y = 2")
+    (tmp_path / "only_there.py").write_text("")
+    there = f"import sys; sys.path.append({str(tmp_path)!r}); import only_there; sys.path.pop()"
+    cell = await browser.ran(f"{there}\nimport threading; lock = threading.Lock(); y = 2")
     order(plane, leased, "idle_warning", "The GPU is idle.")
     await asyncio.to_thread(server.call, server.app.kernel_manager.watch.look)
     await browser.until(lambda: "The GPU is idle." in cell.text)
     assert "would be lost: lock (" in cell.text
+    assert "On the CPU: The package only_there is not installed there." in cell.text
     assert "y (" not in cell.text
     assert (leased, True) not in plane.reported[-1:], "a look into the kernel is no cell"
 
