@@ -36,7 +36,8 @@ def _run(given: argparse.Namespace) -> int:
     if given.word == "demo":
         from computehub_ext.demo import launch
 
-        return launch.run(launch.Choices(port=given.port, open_browser=not given.no_browser, folder=given.folder))
+        choices = launch.Choices(given.port, not given.no_browser, given.folder, given.config)
+        return launch.run(choices)
     if given.word == "image":
         from computehub_ext.cli import image
 
@@ -55,6 +56,7 @@ def parser() -> argparse.ArgumentParser:
     demo.add_argument("--port", type=int, help="the port to serve at (8888, or the next that is free)")
     demo.add_argument("--no-browser", action="store_true", help="open no browser (also: NO_BROWSER=1)")
     demo.add_argument("--folder", default=".demo", help="where the demo keeps notebooks and accounts (%(default)s)")
+    demo.add_argument("--config", metavar="FILE", help="settings with places and pools, such as examples/docker.py")
     grant = words.add_parser("grant", help="give a person credits")
     grant.add_argument("username", metavar="USER")
     grant.add_argument("amount", metavar="AMOUNT", help="credits, such as 50 or 2.5")

@@ -40,6 +40,8 @@ class Choices:
     port: int | None = None
     open_browser: bool = True
     folder: str = ".demo"
+    config: str | None = None
+    """A file of Jupyter settings: places and pools other than this machine's."""
 
 
 def run(choices: Choices, environ: Mapping[str, str] | None = None) -> int:
@@ -47,13 +49,14 @@ def run(choices: Choices, environ: Mapping[str, str] | None = None) -> int:
     environ = os.environ if environ is None else environ
     folder = Path(choices.folder).absolute()
     try:
+        config = _readable(choices.config)
         port = _port(choices.port or int(environ.get("PORT") or 0) or None)
     except (OSError, ValueError) as failure:
         sys.stderr.write(f"computehub demo: {failure}\n")
         return 1
     people = prepare(folder)
     with (folder / "server.log").open("wb") as log:
-        server = _start(folder, port, people, environ, log)
+        server = _start(folder, port, people, {**environ, "COMPUTEHUB_DEMO_CONFIG": config}, log)
         stopping = threading.Event()
 
         def stop(_number: int, _frame: FrameType | None) -> None:
@@ -165,6 +168,14 @@ def _stop(server: subprocess.Popen[bytes]) -> bool:
 def _kill(server: subprocess.Popen[bytes]) -> None:
     server.kill()
     server.wait()
+
+
+def _readable(config: str | None) -> str:
+    if not config:
+        return ""
+    file = Path(config).absolute()  # the server starts in another folder
+    file.read_bytes()
+    return str(file)
 
 
 def _port(wanted: int | None) -> int:

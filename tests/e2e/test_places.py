@@ -1,8 +1,15 @@
-"""The same tour on each kind of place: what people see differs by the pool's name alone."""
+"""Where the GPUs are: the demo's tour is the same on each kind of place, and the panel says which one it is."""
 
 from __future__ import annotations
 
+import contextlib
+import io
+import json
 import os
+import re
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,32 +18,107 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
+from computehub_ext.demo.launch import HERE, TOUR
 from computehub_ext.testing.docker_engine import docker_engine
 from computehub_ext.testing.slurm_cluster import slurm_cluster
-from tests.e2e.browser import Person
-from tests.e2e.lab import Lab, eventually, running_lab
+from tests.e2e.browser import Person, Tab
+from tests.e2e.demo import ENDED_IN_SECONDS, running_demo, site
+from tests.e2e.lab import ROOT, Lab, eventually, running_lab
 from tests.e2e.panel import Panel
 
 KERNEL_UID = 12345
-POOL = {"name": "the tour's T4", "model": "T4", "devices": 2, "rate_credits_per_hour": 1, "simulated": True}
-TOUR = [
-    "import os, socket\nfirst = (socket.gethostname(), os.getpid())\nrows = [[1, 2], [3, 4]]\nalias = rows[0]\n"
-    "def total(): return sum(map(sum, rows))",
-    "%gpu on T4 --for 30m --yes\nprint('asked')",
-    "there = (socket.gethostname(), os.getpid())\nalias.append(10)\nprint(total(), there != first, os.getcwd())",
-    "%gpu",
-    "print(sorted(name for name in os.environ if 'TOKEN' in name or name.startswith('JUPYTERHUB')))",
-    "%gpu off --yes",
-    "print(total(), alias is rows[0], (socket.gethostname(), os.getpid()) != there)",
-]
-
-
+POOL = {"name": "the far T4", "model": "T4", "devices": 2, "rate_credits_per_hour": 1, "simulated": True}
 ENGINES = [pytest.param(kind, marks=pytest.mark.needs(kind)) for kind in ("docker", "slurm")]
+ENVIRONMENT = (
+    "print('secrets:', sorted(name for name in os.environ if 'TOKEN' in name or name.startswith('JUPYTERHUB')))"
+)
 
 
-@pytest.fixture(params=["local", *ENGINES])
+@pytest.mark.parametrize("kind", ["local", *ENGINES])
+def test_the_tour_runs_wherever_the_gpu_is_and_ctrl_c_ends_all_of_it(
+    kind: str, tmp_path: Path, person: Callable[..., Person]
+) -> None:
+    """``make demo`` on each kind of place. Nothing differs but the file of settings, which is the example's own."""
+    with site(kind, tmp_path) as at, running_demo(tmp_path, at) as (lab, process):
+        tab = person(lab, "alice", width=1100, height=1800).open(TOUR)
+        cells = tab.notebook.locator(".jp-Cell").count()
+        tab.run_all()
+        tab.wait_for_output(cells, "charged")
+        if kind == "local":
+            tab.screenshot("tour")
+        outputs = [tab.output(number) for number in range(1, cells + 1)]
+        cards = [output for output in outputs if "This notebook is on" in output]
+        assert len(cards) == 2, "one card for %gpu on and one for %gpu off, each drawn to its end"
+        assert "came along" in cards[0]
+        assert "(simulated)" in cards[0]
+        assert "This notebook is on the CPU now" in cards[1]
+        printed, pids = without_pids("\n".join(outputs))
+        assert len(set(pids)) == 2, "the cells behind %gpu on and %gpu off ran in one and the same kernel"
+        for line in without_pids(run_in_one_process())[0].splitlines():
+            assert line in printed, "what it prints is otherwise than without a move"
+        assert lab.place(TOUR)["place"] == "cpu"
+        lease = lab.closed_lease(lab.api("leases", user="alice")["items"][0]["id"])
+        assert (lease["place"]["name"], lease["end_reason"]) == (at.place, "returned")
+        assert lab.api("me", user="alice")["balance"]["held_microcredits"] == 0
+        lab.assert_books_agree()
+        eventually("nothing runs there any more", lambda: nothing_open(lab) and not at.left())
+
+        # The shell's words do the same; and what the tour does not print: in whose hands its cells are there.
+        ran(tab, cells, "rows = [[1, 2], [3, 4]]\nalias = rows[0]\nprint('made')", "made")
+        assert "This notebook is on" in in_a_shell(lab, "on", "--for", "30m", "--yes")
+        there = f"alias.append(10)\nprint(rows, {at.is_there}, os.getcwd())"
+        ran(tab, cells, there, f"[[1, 2, 10], [3, 4]] True {lab.work}")
+        assert at.left() or kind == "local", "what is looked for in the end is found while it runs"
+        ran(tab, cells, ENVIRONMENT, "secrets: ['COMPUTEHUB_KERNEL_TOKEN']")
+
+        # Ctrl-C while a GPU is held: it is given back and paid to the second.
+        tab.page.close()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(ENDED_IN_SECONDS) == 0
+        eventually("every process of the demo has ended", lambda: not lab.processes(), within_seconds=15)
+        assert lab.query("SELECT DISTINCT state FROM leases") == [("closed",)]
+        assert lab.query("SELECT count(*) FROM holds WHERE state = 'open'") == [(0,)]
+        assert nothing_open(lab)
+        lab.assert_books_agree()
+        eventually("nothing of it runs there", lambda: not at.left())
+
+
+def run_in_one_process() -> str:
+    """What the tour's cells print where nothing moves, and which the moves may not change."""
+    cells = [each for each in json.loads((HERE / TOUR).read_text())["cells"] if each["cell_type"] == "code"]
+    sources = ["".join(each["source"]) for each in cells]
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        exec("\n".join(source for source in sources if not source.startswith("%")), {})
+    return printed.getvalue()
+
+
+def without_pids(text: str) -> tuple[str, list[str]]:
+    process = re.compile(r"(?<=kernel process )\d+")
+    return process.sub("PID", text), process.findall(text)
+
+
+def ran(tab: Tab, number: int, source: str, said: str) -> None:
+    """Write something else into a cell, run it, and wait for what it says."""
+    tab.type_into(number, source)
+    tab.run_cell(number)
+    tab.wait_for_output(number, said)
+
+
+def in_a_shell(lab: Lab, *words: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "computehub_ext.cli", "gpu", *words, "--url", lab.url],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "COMPUTEHUB_TOKEN": lab.users["alice"]},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(params=ENGINES)
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, Any]]:
-    """Only this differs from one kind of place to the next."""
+    """Settings of a server whose GPUs are there."""
     with ExitStack() as stack:
         if request.param == "docker":
             engine = stack.enter_context(docker_engine())
@@ -52,7 +134,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, 
                 "mounts": [{"source": str(work)}],
                 "memory_mib": 1024,
             }
-        elif request.param == "slurm":
+        else:
             cluster = stack.enter_context(slurm_cluster())
             place = {
                 "kind": "slurm",
@@ -61,32 +143,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, 
                 "gres": {"T4": "gpu:t4:{count}"},
                 "memory_mib": 500,
             }
-        else:
-            yield {"simulated": "always"}
-            return
         yield {"places": {"far": place}, "pools": [{**POOL, "place": "far"}], "simulated": "auto"}
-
-
-def test_the_tour_is_the_same_wherever_the_gpu_is(
-    tmp_path: Path, person: Callable[..., Person], place: dict[str, Any]
-) -> None:
-    with running_lab(tmp_path, **place) as lab:
-        lab.write_notebook("tour.ipynb", TOUR)
-        alice = person(lab, "alice")
-        tab = alice.open("tour.ipynb")
-        tab.run_all()
-        tab.wait_for_output(7, "20 True True")
-        assert tab.output(3) == f"20 True {lab.work}"
-        tab.wait_for_output(4, "T4")
-        assert tab.output(5) == "['COMPUTEHUB_KERNEL_TOKEN']"
-        lease = lab.closed_lease(lab.api("leases", user="alice")["items"][0]["id"])
-        assert lease["end_reason"] == "returned"
-        far = "far" if "places" in place else "local"
-        assert lease["place"]["name"] == far
-        assert lab.api("me", user="alice")["balance"]["held_microcredits"] == 0
-        lab.assert_books_agree()
-        eventually("nothing runs there any more", lambda: nothing_open(lab))
-        alice.leave()
 
 
 @pytest.mark.parametrize("place", ["docker"], indirect=True)
