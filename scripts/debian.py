@@ -23,9 +23,13 @@ ENGINES = {
     "slurmd": "slurmd",
     "sbatch": "slurm-client",
     "munged": "munge",
+    "slurmdbd": "slurmdbd",
+    "mariadbd": "mariadb-server-core",
     "sudo": "sudo",
 }
 """A program of each package that the tests of Docker and Slurm need."""
+MODULES = ("/usr/share/lmod", "/usr/share/modules/init")
+"""Lmod or Environment Modules, which Debian has one or the other of: the one that is there stays."""
 SYSTEM_PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"))
 
 
@@ -39,7 +43,8 @@ def missing() -> list[str]:
 
 
 def missing_engines() -> list[str]:
-    return [package for program, package in ENGINES.items() if not shutil.which(program, path=SYSTEM_PATH)]
+    packages = [package for program, package in ENGINES.items() if not shutil.which(program, path=SYSTEM_PATH)]
+    return packages + ([] if any(Path(path).exists() for path in MODULES) else ["lmod"])
 
 
 def main() -> int:

@@ -21,6 +21,8 @@ from typing import Any
 PORTS = ("shell_port", "iopub_port", "stdin_port", "control_port", "hb_port")
 GIVEN = ("SLURM_JOB_GPUS", "SLURM_STEP_GPUS", "SLURM_SHARDS_ON_NODE", "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE")
 """One of these says that Slurm gave GPUs or parts of them: to a batch job, to one by srun, as shards, by MPS."""
+SET_BY_JOB = "COMPUTEHUB_SET_BY_JOB"
+"""Names what the job's modules and the lines before the kernel set or changed."""
 KILL_SECONDS_MAX = 5.0
 _POLL_SECONDS = 0.005
 
@@ -170,6 +172,7 @@ def environment(own: Any, request: dict[str, Any]) -> dict[str, str]:
     without the cluster's device limits those would be somebody else's.
     """
     exact = {name for name in request["names"] if not name.endswith("*")}
+    exact.update(set(own.get(SET_BY_JOB, "").split()) - {SET_BY_JOB, "PWD", "OLDPWD"})
     prefixes = tuple(name[:-1] for name in request["names"] if name.endswith("*"))
     secret = re.compile(request["secret_names"], re.IGNORECASE)
     kept = {

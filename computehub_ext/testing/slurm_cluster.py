@@ -258,9 +258,8 @@ def slurm_cluster(*, with_accounting: bool = False) -> Iterator[SlurmCluster]:
 
 
 def _require(with_accounting: bool) -> None:
-    programs, packages = PROGRAMS, PACKAGES
-    if with_accounting:
-        programs, packages = (*PROGRAMS, *books.PROGRAMS), f"{PACKAGES} {books.PACKAGES}"
+    programs = [*PROGRAMS, *(books.PROGRAMS if with_accounting else ())]
+    packages = f"{PACKAGES} {books.PACKAGES}" if with_accounting else PACKAGES
     missing = [name for name in programs if shutil.which(name) is None]
     if missing:
         raise SlurmMissing(f"{', '.join(missing)} not found; on Debian: apt-get install {packages}")

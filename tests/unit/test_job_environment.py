@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from computehub_ext.backends.environment import SECRET_NAMES
+from computehub_ext.backends.slurm.script import SET_BY_JOB
 from computehub_ext.backends.slurm.settings import SlurmSettings
 from computehub_ext.kernel.runner import environment
 
@@ -69,3 +70,17 @@ def test_of_the_rest_it_has_what_is_listed_and_no_secret() -> None:
         "CUDA_HOME": "/cuda",
     }
     assert not {"API_TOKEN", "EDITOR"} & found.keys()
+
+
+def test_what_the_modules_and_the_prologue_set_is_seen_but_no_secret() -> None:
+    own = {
+        "COURSE_DATA": "/data",
+        "SITE_TOKEN": "secret",
+        "OTHER": "1",
+        "PWD": "/",
+        SET_BY_JOB: " COURSE_DATA SITE_TOKEN PWD",
+    }
+    found = seen(own)
+    assert found["COURSE_DATA"] == "/data"
+    assert not {"SITE_TOKEN", "OTHER", "PWD", SET_BY_JOB} & found.keys()
+    assert "COURSE_DATA" not in seen({**own, SET_BY_JOB: ""})

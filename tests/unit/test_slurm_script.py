@@ -18,7 +18,7 @@ from computehub_ext.backends.slurm.commands import Slurm
 from computehub_ext.backends.slurm.desk import Desk
 from computehub_ext.backends.slurm.link import Link
 from computehub_ext.backends.slurm.records import Records
-from computehub_ext.backends.slurm.script import arguments, limit_minutes, program, script
+from computehub_ext.backends.slurm.script import SET_BY_JOB, arguments, limit_minutes, program, script
 from computehub_ext.backends.slurm.settings import SlurmSettings
 from computehub_ext.backends.slurm.starts import Starts
 from computehub_ext.backends.slurm.watch import Watch
@@ -40,6 +40,9 @@ ALWAYS = [
 ]
 # In the place of a kernel's Python: it says what it was started with.
 REPORT = ("import json, os, sys; print(json.dumps([sys.argv[1:], sys.stdin.read(), os.environ.get('LOADED', '')]))",)
+
+PLAIN = "unset BASH_ENV\n"
+"""First in a start-up file: a real Lmod of this machine defines its own ``module`` there, after that file."""
 
 
 def told(model: str = "A100", device_count: int = 1, **settings: Any) -> list[str]:
@@ -160,12 +163,15 @@ def test_modules_are_loaded_in_a_login_shell_word_by_word(tmp_path: Path) -> Non
     """Only a login shell knows ``module``; the one here notes its words."""
     home = tmp_path / "a home"
     home.mkdir()
-    (home / ".bash_profile").write_text("module() { export LOADED=$(printf '<%s>' \"$@\"); }\n")
+    (home / ".bash_profile").write_text(f"{PLAIN}module() {{ export LOADED=$(printf '<%s>' \"$@\"); }}\n")
     modules = ("cuda/12.4", "it's odd; touch here")
-    text = written(modules=modules, prologue=("export A=1", 'echo "$A"'))
-    assert text.splitlines()[:4] == [
-        "#!/bin/bash -l",
-        """module load cuda/12.4 'it'"'"'s odd; touch here' || exit 1""",
+    text = written(modules=modules, module_paths=("/shared/my modules",), prologue=("export A=1", 'echo "$A"'))
+    lines = [line.partition(" || ")[0] for line in text.splitlines()]
+    assert lines[0] == "#!/bin/bash -l"
+    assert lines[2:7] == [
+        "type module >/dev/null 2>&1",
+        "module use '/shared/my modules'",
+        """module load cuda/12.4 'it'"'"'s odd; touch here'""",
         "export A=1",
         'echo "$A"',
     ]
@@ -174,20 +180,46 @@ def test_modules_are_loaded_in_a_login_shell_word_by_word(tmp_path: Path) -> Non
     assert ran(tmp_path)[2] == "", "a shell that needs no modules takes the time of a login"
 
 
-def test_a_job_whose_modules_are_not_there_runs_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("profile", "words"),
+    [
+        (
+            "module() { echo no such module >&2; return 1; }",
+            "no such module\nOn n7 these modules can't be loaded: it's.\n",
+        ),
+        ("unset -f module", "Login shells on n7 know no command module.\n"),
+    ],
+)
+def test_a_job_whose_modules_are_not_there_runs_nothing(tmp_path: Path, profile: str, words: str) -> None:
     job = tmp_path / "job"
-    job.write_text(written(modules=("nowhere",), python="that", container=(sys.executable, "-c", *REPORT)))
+    job.write_text(written(modules=("it's",), python="that", container=(sys.executable, "-c", *REPORT)))
     job.chmod(0o700)
     home = tmp_path / "home"
     home.mkdir()
-    (home / ".bash_profile").write_text("module() { echo no such module >&2; return 1; }\n")
-    environment = {"PATH": os.environ["PATH"], "HOME": str(home)}
+    (home / ".bash_profile").write_text(f"{PLAIN}{profile}\n")
+    environment = {"PATH": os.environ["PATH"], "HOME": str(home), "SLURMD_NODENAME": "n7"}
     done = subprocess.run([str(job)], env=environment, capture_output=True, text=True, timeout=20, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (1, "", "no such module\n")
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", words)
 
 
 def test_prologue_lines_run_before_the_kernel(tmp_path: Path) -> None:
     assert ran(tmp_path, prologue=("LOADED='by a line'", "export LOADED"))[2] == "by a line"
+
+
+def test_what_those_lines_set_or_change_is_named_for_the_kernel(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    begin = "export OWN=1 CHANGED=1 SAME=1; module() { export LOADED=; CHANGED=2; }"
+    (home / ".bash_profile").write_text(f"{PLAIN}{begin}\n")
+    job = tmp_path / "job"
+    told = ("-c", f"import os; print(os.environ[{SET_BY_JOB!r}])")
+    lines = (r"export ODD=$'two\nlines' SAME=1; hidden=1", "set -eu; IFS=_")
+    job.write_text(written(modules=("course",), prologue=lines, container=(sys.executable, *told)))
+    job.chmod(0o700)
+    environment = {"PATH": os.environ["PATH"], "HOME": str(home)}
+    done = subprocess.run([str(job)], env=environment, capture_output=True, text=True, timeout=20, check=True)
+    assert set(done.stdout.split()) - {"PWD", SET_BY_JOB} == {"LOADED", "CHANGED", "ODD"}
+    assert SET_BY_JOB not in written(), "a job without such lines pays nothing for it"
 
 
 def test_apptainer_stands_before_the_python_and_pyxis_among_the_jobs_arguments() -> None:

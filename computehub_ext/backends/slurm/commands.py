@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from computehub_ext.core.errors import BackendError, NoCapacity, Refused, Unreachable
 
-from . import submit
+from . import submit, words
 from .immediate import Sruns
 from .settings import SlurmSettings
 
@@ -23,6 +23,14 @@ _NO_ANSWER = re.compile(
     re.IGNORECASE,
 )
 _NO_ROOM = re.compile(r"submit limit|job limit|limit.*reached|(down|drained) or reserved|temporarily", re.IGNORECASE)
+# What sbatch says where one of them is wrong; "account or account/partition combination" is mostly the account.
+_SETTINGS = (
+    (r"\baccount\b", "account"),
+    (r"\bqos\b|quality of service", "qos"),
+    (r"\bpartition\b", "partition"),
+    (r"\bfeature", "constraint"),
+    (r"\breservation\b", "reservation"),
+)
 _LET_IN = re.compile(r"task 0:|job \d+ (queued|has been allocated)|Force Terminated|has been revoked")
 _FORMAT = "%i|%T|%r|%N|%S|%P|%u|%j"  # the name comes last: it may hold anything
 _ACTIVE = (
@@ -100,8 +108,18 @@ class Slurm:
             },
         )
         if answer["code"]:
-            raise _problem("sbatch", str(answer["err"]))
+            raise self._refusal("sbatch", str(answer["err"]))
         return str(answer["out"]).strip().partition(";")[0]
+
+    def _refusal(self, command: str, said: str) -> BackendError:
+        """Return why a job was not taken; which setting it is that an administrator has to look at."""
+        problem = _problem(command, said)
+        name = next((name for pattern, name in _SETTINGS if re.search(pattern, problem.message, re.IGNORECASE)), "")
+        if type(problem) is not Refused or not name:
+            return problem
+        value = getattr(self._settings, name)
+        told = f"`{name}` of the place is {value!r}." if value else f"`{name}` of the place is not set."
+        return Refused(f"{problem.message} {told}", **problem.details, setting=name)
 
     def cancel(self, user: str, job_ids: Sequence[str]) -> None:
         """Have Slurm end jobs; those that have ended already are fine."""
@@ -175,7 +193,7 @@ class Slurm:
             said = submit.output(folder, placement_id) if code else ""
             # A job that was let in and failed is no refusal: its launcher, or the watch, says what was wrong with it.
             if code and not _LET_IN.search(said):
-                on_refusal(_problem("srun", said))
+                on_refusal(self._refusal("srun", said))
 
         try:
             self._sruns.start(
@@ -284,12 +302,16 @@ class Slurm:
             raise Unreachable(f"{command[0]} can't be run: {problem.strerror}.") from problem
 
 
-def _problem(command: str, words: str) -> BackendError:
-    said = (
-        " ".join(line.partition("error: ")[2] or line for line in words.strip().splitlines()) or "no reason was given"
-    )
+def _problem(command: str, text: str) -> BackendError:
+    said = " ".join(line.partition("error: ")[2] or line for line in text.strip().splitlines()) or "no reason was given"
     if _NO_ANSWER.search(said):
         return Unreachable(f"The cluster did not answer: {said}.")
+    if policy := words.policy_in(said):
+        # Its own sentence is the same for a limit that is reached and for one that no waiting helps with.
+        told = f"{words.of(policy) or said} ({policy})"
+        if words.is_never(policy):
+            return Refused(f"The cluster refused: {told}.", kind=command, reason=policy)
+        return NoCapacity(f"The cluster has no room now: {told}.", reason=policy)
     if _NO_ROOM.search(said):
         return NoCapacity(f"The cluster has no room now: {said}.", reason=said)
     return Refused(f"The cluster refused: {said}.", kind=command)

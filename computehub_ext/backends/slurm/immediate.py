@@ -45,14 +45,15 @@ class Sruns:
         with open(descriptor, "w", encoding="utf-8") as file:
             file.write(script)
         options = [argument for argument in arguments if argument not in _BATCH_ONLY]
-        shell = ["/bin/bash", *(["-l"] if is_login else []), "-s"]
+        # From a file: of a script on stdin, whatever reads stdin before the kernel takes the rest.
+        shell = ["/bin/bash", *(["-l"] if is_login else []), path + ".job"]
         out = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         pid = os.posix_spawnp(
             "srun",
             ["srun", *options, *shell],
             dict(environment),
             file_actions=[
-                (os.POSIX_SPAWN_OPEN, 0, path + ".job", os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                 (os.POSIX_SPAWN_OPEN, 1, path + ".out", out, 0o600),
                 (os.POSIX_SPAWN_DUP2, 1, 2),
             ],

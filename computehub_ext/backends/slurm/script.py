@@ -16,6 +16,13 @@ NO_CODE = 100
 REASONS = ("exited", "crashed", "killed", "out_of_memory", "stopped", "unpaid", "supervisor_lost", "start_failed")
 """What a launcher's exit code says, by the launcher's own table."""
 
+SET_BY_JOB = "COMPUTEHUB_SET_BY_JOB"
+"""Has the names of what the modules and the prologue set or changed, for ``runner.py``."""
+# What was there before them stays out, such as what a person's own start-up files set. In bash, without a process.
+_NOTE = "declare -A computehub_had; for name in $(compgen -e); do computehub_had[$name]=${!name}; done"
+_COMPARE = f"""export {SET_BY_JOB}=; IFS=$' \\t\\n'; for name in $(compgen -e); do
+[[ -v computehub_had[$name] && ${{computehub_had[$name]}} == "${{!name}}" ]] || {SET_BY_JOB}+=" $name"; done"""
+
 TOKEN_IN_HOME = '"$HOME"/.computehub/slurm/'
 """Where ``submit.py`` puts a token; the job's own HOME, so that nobody here has to know it."""
 
@@ -30,11 +37,9 @@ def script(
     settings: SlurmSettings, *, link: str, server_key: str, placement_id: str, python: str, wait_until: float = 0.0
 ) -> str:
     """Return the job script; with ``wait_until`` of a job that was asked for ahead and may wait for its kernel."""
-    # A login shell knows `module`; without modules it only takes time.
     lines = ["#!/bin/bash -l" if settings.modules else "#!/bin/bash"]
-    if settings.modules:
-        lines.append(f"module load {shlex.join(settings.modules)} || exit 1")
-    lines += settings.prologue
+    if preparation := prepare(settings):
+        lines += [_NOTE, *preparation, _COMPARE]
     token = TOKEN_IN_HOME if settings.submit_command else shlex.quote(settings.spool.rstrip("/")) + "/"
     command = [*settings.container, python, "-I", "-", "--link", link, "--server-key", server_key]
     if wait_until:
@@ -42,6 +47,22 @@ def script(
     command += ["--placement", placement_id, "--token-file"]
     lines += [f"exec {shlex.join(command)} {token}{placement_id}.token <<'{_END}'", program("launcher") + _END, ""]
     return "\n".join(lines)
+
+
+def prepare(settings: SlurmSettings) -> list[str]:
+    """Return the lines that have to run before a Python of the place: by a login shell where there are modules."""
+    if not settings.modules:
+        return list(settings.prologue)
+    lines = [f"type module >/dev/null 2>&1 || {_give_up('Login shells on', 'know no command module.')}"]
+    lines += [f"module use {shlex.quote(path)}" for path in settings.module_paths]
+    failure = _give_up("On", f"these modules can't be loaded: {', '.join(settings.modules)}.")
+    lines.append(f"module load {shlex.join(settings.modules)} || {failure}")
+    return [*lines, *settings.prologue]
+
+
+def _give_up(before: str, after: str) -> str:
+    node = '"${SLURMD_NODENAME:-$HOSTNAME}"'
+    return f"{{ echo {shlex.quote(before)} {node} {shlex.quote(after)} >&2; exit 1; }}"
 
 
 def limit_minutes(settings: SlurmSettings, until: datetime, now: datetime) -> int:

@@ -56,9 +56,9 @@ class SlurmSettings:
         How long before a booking starts its job is submitted, which then holds the GPUs and waits for the kernel. What
         it holds early costs nobody anything. 0 submits no job before somebody wants a kernel, and then a booking costs
         from its start as if nobody but the calendar handed GPUs out.
-    modules, prologue:
-        ``module load`` these in a login shell; lines of shell run before the kernel. No secrets: a job script can be
-        read by others.
+    modules, module_paths, prologue:
+        ``module load`` these in a login shell, after ``module use`` of folders that have more of them; then lines of
+        shell run before the kernel. What they set, the kernel sees. No secrets: a job script can be read by others.
     kernels:
         Names of kernels and the Python that runs each, as the nodes see it. Each has ipykernel 7.4 or newer. The first
         one is also what the job itself is started with.
@@ -80,7 +80,8 @@ class SlurmSettings:
     environment:
         Added to what a job has by itself, for every kernel.
     environment_names:
-        What of the job's own environment a kernel gets; names that look like a secret's are left out even so.
+        What of the job's own environment a kernel gets, beside what ``modules`` and ``prologue`` set there; names that
+        look like a secret's are left out even so.
     pending_seconds_max:
         How long a job may wait in the queue before it is taken back.
     listen_seconds_max:
@@ -111,6 +112,7 @@ class SlurmSettings:
     time_margin_minutes: int = 5
     booking_lead_minutes: float = 10.0
     modules: tuple[str, ...] = ()
+    module_paths: tuple[str, ...] = ()
     prologue: tuple[str, ...] = ()
     kernels: Mapping[str, str] = field(default_factory=lambda: {"python3": sys.executable})
     container: tuple[str, ...] = ()
@@ -144,7 +146,9 @@ class SlurmSettings:
             )
         if self.submit_command and self.immediate:
             raise Invalid("immediate is for jobs of one's own, not with submit_command.", field="immediate")
-        for name in ("modules", "prologue", "container", "sbatch_arguments"):
+        if self.module_paths and not self.modules:
+            raise Invalid("module_paths says where modules are, and none is named.", field="modules")
+        for name in ("modules", "module_paths", "prologue", "container", "sbatch_arguments"):
             if isinstance(getattr(self, name), str):
                 raise Invalid(f"{name} is a list of texts, not one text.", field=name)
             if not all(_LINE.fullmatch(line) for line in getattr(self, name)):

@@ -11,6 +11,7 @@ from ..capabilities import Terminal, TerminalRequest
 from ..environment import LABEL
 from ..pipes import PipeStream
 from ..shells import ARGUMENTS, StreamTerminal
+from .script import prepare
 from .settings import SlurmSettings
 
 OTHERS_JOBS = "Jobs run as the people themselves here, into whose jobs the account of ComputeHub can't put a terminal."
@@ -41,7 +42,6 @@ def command(settings: SlurmSettings, job_id: str) -> list[str]:
     step = ["srun", f"--jobid={job_id}", "--overlap", "--nodes=1", "--ntasks=1", "--unbuffered", "--quiet", "--chdir=/"]
     if not settings.modules and not settings.prologue:
         return [*step, *python]
-    # As the job itself was started: its Python may need what they set.
-    lines = [f"module load {shlex.join(settings.modules)} || exit 1"] if settings.modules else []
+    # As the job itself was started: its Python may need what they set. What is typed is not for them to read.
     shell = ["/bin/bash", *(["-l"] if settings.modules else []), "-c"]
-    return [*step, *shell, "\n".join([*lines, *settings.prologue, f"exec {shlex.join(python)}"])]
+    return [*step, *shell, "\n".join(["{", *prepare(settings), "} </dev/null", f"exec {shlex.join(python)}"])]

@@ -46,7 +46,6 @@ _STATES: dict[str, tuple[Ending, str]] = {
     "REVOKED": (Ending.STOPPED, "The kernel's job was cancelled on the cluster."),
 }
 _OVER_MEMORY = re.compile(r"exceeded .{0,20}memory limit|oom[-_ ]kill", re.IGNORECASE)
-_NEVER = ("BadConstraints", "InvalidAccount", "InvalidQOS", "PartitionTimeLimit", "PartitionNodeLimit", "JobHeldAdmin")
 
 
 class Watch:
@@ -148,7 +147,7 @@ class Watch:
 
     def _goes_on(self, held: Held, job: Job) -> None:
         record = held.record
-        if job.is_waiting and any(job.reason.startswith(reason) for reason in _NEVER):
+        if job.is_waiting and words.is_never(job.reason):
             with held.changed:
                 held.problem = NeverStarts(job.reason)
                 held.changed.notify_all()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
-from .commands import Job
+if TYPE_CHECKING:
+    from .commands import Job
 
 # The first one that a reason begins with; longer ones stand before those that they begin with.
 _WORDS = (
@@ -19,15 +22,21 @@ _WORDS = (
     ("PartitionInactive", "its partition is closed for now"),
     ("PartitionTimeLimit", "it may run longer than its partition allows"),
     ("PartitionNodeLimit", "it wants more than its partition allows"),
+    ("AccountNotAllowed", "its partition does not take its account"),
+    ("QOSNotAllowed", "its partition does not take its quality of service"),
     ("QOSMaxWallDurationPerJobLimit", "it may run longer than its quality of service allows"),
+    ("QOSMin", "it asks for less than its quality of service is for"),
+    ("QOSMaxSubmit", "the quality of service takes no more jobs"),
     ("QOSGrp", "others with the same quality of service use all that they may together"),
     ("QOSMax", "the quality of service allows no more at once"),
     ("QOSJobLimit", "the quality of service allows no more at once"),
     ("QOSResourceLimit", "the quality of service allows no more at once"),
     ("AssocGrp", "the account has used, or uses, all that it may"),
     ("AssocMaxWallDurationPerJobLimit", "it may run longer than the account allows"),
+    ("AssocMaxSubmit", "the account takes no more jobs"),
     ("AssocMax", "the account allows no more at once"),
     ("AssociationJobLimit", "the account allows no more at once"),
+    ("MaxSubmitJobsPerAccount", "the account takes no more jobs"),
     ("MaxGRESPerAccount", "the account allows no more GPUs at once"),
     ("MaxJobsPerAccount", "the account allows no more jobs at once"),
     ("InvalidAccount", "the cluster does not know its account"),
@@ -41,9 +50,38 @@ _WORDS = (
 )
 
 
+_TOO_MUCH = "it asks for more than its {} gives to one job"
+_PER_JOB = re.compile(r"(QOS|Assoc)Max\w*Per(Job|Node)(Limit)?\b")
+_NEVER = (
+    "BadConstraints",
+    "InvalidAccount",
+    "InvalidQOS",
+    "AccountNotAllowed",
+    "QOSNotAllowed",
+    "QOSMin",
+    "PartitionTimeLimit",
+    "PartitionNodeLimit",
+    "JobHeldAdmin",
+)
+_POLICY = re.compile(r"\b(QOS|Assoc|Max)[A-Z]\w*|\bPartition\w+Limit\b")
+
+
 def of(reason: str) -> str:
     """Return what a reason means; empty for one that we don't know."""
+    if "WallDuration" not in reason and (found := _PER_JOB.match(reason.lstrip("("))):
+        return _TOO_MUCH.format("quality of service" if found[1] == "QOS" else "account")
     return next((words for begin, words in _WORDS if reason.lstrip("(").startswith(begin)), "")
+
+
+def is_never(reason: str) -> bool:
+    """Tell whether a job with this reason will not start as it is, however long it waits."""
+    return reason.startswith(_NEVER) or bool(_PER_JOB.match(reason))
+
+
+def policy_in(said: str) -> str:
+    """Return the reason that is named in what ``sbatch`` said, such as ``QOSMaxSubmitJobPerUserLimit``, or nothing."""
+    found = _POLICY.search(said)
+    return found[0] if found else ""
 
 
 def waits(job: Job | None, before: int = 0) -> str:
