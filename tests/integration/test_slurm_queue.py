@@ -15,7 +15,7 @@ from computehub_ext.backends.capabilities import BerthRequest
 from computehub_ext.backends.model import Ending, LookState
 from computehub_ext.backends.slurm import SlurmBackend, submit
 from computehub_ext.backends.slurm.commands import Job
-from computehub_ext.backends.slurm.words import of, waits
+from computehub_ext.backends.slurm.words import is_never, of, policy_in, waits
 from computehub_ext.core.errors import NoCapacity, Refused
 from computehub_ext.core.ids import new_id
 from computehub_ext.testing.backend_contract import AskedDevice
@@ -50,11 +50,20 @@ def berth(username: str = "ada", seconds: float = 60.0) -> BerthRequest:
 
 def test_a_maintenance_before_the_jobs_end_is_told_as_such(make, slurm, tmp_path):  # noqa: F811
     backend = make(pending_seconds_max=3.0, time_limit_minutes=60)
-    window = ("StartTime=now+20minutes", "Duration=60", "Nodes=ALL", "Users=root", "Flags=MAINT,IGNORE_JOBS")
-    slurm.run("scontrol", "create", "reservation", "ReservationName=service", *window)
+    begins_at = datetime.now(UTC).replace(second=0, microsecond=0) + timedelta(minutes=20)
+    ends_at = begins_at + timedelta(hours=1)
+    window = (f"StartTime={begins_at.astimezone():%Y-%m-%dT%H:%M}", "Duration=60", "Nodes=ALL", "Users=root")
+    slurm.run("scontrol", "create", "reservation", "ReservationName=service", *window, "Flags=MAINT,IGNORE_JOBS")
     try:
-        with pytest.raises(NoCapacity, match="reserved for maintenance before the job would end"):
+        with pytest.raises(NoCapacity, match="reserved for maintenance before the job would end") as caught:
             backend.start(ask(tmp_path))
+        times = [f"{moment:%H:%M} UTC on {moment:%d %B}" for moment in (begins_at, ends_at)]
+        assert f"It is from {times[0]} to {times[1]}." in caught.value.message
+        assert f"Slurm expects it to start by {times[1]}." in caught.value.message
+        # One that ends before it begins is let in.
+        short, request = make(time_limit_minutes=10), ask(tmp_path)
+        short.start(request)
+        short.stop(request.placement_id, 0)
     finally:
         slurm.run("scontrol", "delete", "ReservationName=service")
 
@@ -178,6 +187,43 @@ def test_jobs_that_are_asked_for_ahead_are_the_persons_own(make, slurm, tmp_path
 
 
 # -- words -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("reason", "never"),
+    [
+        ("QOSMaxWallDurationPerJobLimit", True),
+        ("AssocMaxWallDurationPerJobLimit", True),
+        ("QOSMaxGRESPerJob", True),
+        ("AssocMaxCpuPerJobLimit", True),
+        ("QOSMinGRES", True),
+        ("QOSNotAllowed", True),
+        ("AccountNotAllowed", True),
+        ("InvalidAccount", True),
+        ("QOSMaxGRESPerUser", False),
+        ("QOSMaxJobsPerUserLimit", False),
+        ("QOSGrpGRES", False),
+        ("AssocMaxJobsLimit", False),
+        ("AssocGrpGRESMinutes", False),
+        ("Resources", False),
+    ],
+)
+def test_what_no_waiting_helps_with_is_known(reason: str, never: bool) -> None:
+    assert is_never(reason) is never
+    assert of(reason)
+
+
+@pytest.mark.parametrize(
+    ("said", "policy"),
+    [
+        ("QOSMaxSubmitJobPerUserLimit Batch job submission failed: Job violates", "QOSMaxSubmitJobPerUserLimit"),
+        ("Batch job submission failed: Job violates accounting/QOS policy (job submit limit)", ""),
+        ("Unable to allocate resources: Invalid qos specification", ""),
+        ("AssocGrpSubmitJobsLimit Batch job submission failed", "AssocGrpSubmitJobsLimit"),
+    ],
+)
+def test_the_limit_is_found_in_what_sbatch_says(said: str, policy: str) -> None:
+    assert policy_in(said) == policy
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import os
 import secrets
 import time
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +126,12 @@ class SlurmBackend(Backend):
             raise Unreachable("Neither the kernel nor the cluster answers.") from self._watch.problem
         if self._may_be_over(held) or time.monotonic() - held.beat_at > _UNHEARD_SECONDS_MAX:
             raise NotHeard("The kernel's job runs, and is not heard from.")
-        return Look(record.placement_id, state, message="No sign of life for some seconds; Slurm is asked.")
+        return Look(
+            record.placement_id,
+            state,
+            message="No sign of life for some seconds; Slurm is asked.",
+            heard_at=datetime.fromtimestamp(held.heard_at, UTC),
+        )
 
     def _state(self, held: Held) -> LookState:
         if held.record.connection:

@@ -33,6 +33,7 @@ _SETTINGS = (
 )
 _LET_IN = re.compile(r"task 0:|job \d+ (queued|has been allocated)|Force Terminated|has been revoked")
 _FORMAT = "%i|%T|%r|%N|%S|%P|%u|%j"  # the name comes last: it may hold anything
+_FIELD = re.compile(r"(StartTime|EndTime|Flags)=(\S*)")
 _ACTIVE = (
     "PENDING",
     "CONFIGURING",
@@ -230,6 +231,13 @@ class Slurm:
         )
         waiting = done.stdout.split()
         return waiting.index(job.job_id) if job.job_id in waiting else 0
+
+    def maintenance(self) -> tuple[str, str]:
+        """Return when the next maintenance begins and ends, by the clock of this machine; empty where there is none."""
+        done = self._run(["scontrol", "--oneliner", "show", "reservation"])
+        lines = [dict(_FIELD.findall(line)) for line in done.stdout.splitlines()]
+        found = [(line["StartTime"], line["EndTime"]) for line in lines if "MAINT" in line.get("Flags", "").split(",")]
+        return min(found, default=("", ""))
 
     def exit_code(self, job_id: str) -> tuple[int, int] | None:
         """Return a job's exit code and the signal that ended it, if Slurm still knows."""

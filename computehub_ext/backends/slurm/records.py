@@ -111,6 +111,11 @@ class Held:
         """Whether it is a berth whose job runs."""
         return self.record.is_berth and self.state == "waiting" and self.is_heard(lost_seconds)
 
+    @property
+    def heard_at(self) -> float:
+        """When it gave its last sign of life; the start of this process where it gave none since."""
+        return time.time() - (time.monotonic() - self.beat_at)
+
     def is_heard(self, lost_seconds: float) -> bool:
         return self.peer is not None and time.monotonic() - self.beat_at < lost_seconds
 

@@ -290,7 +290,8 @@ class Starts:
     def _waits(self, jobs: dict[str, Any], held: Held) -> str:
         job = jobs.get(held.record.job_id)
         before = self._slurm.place_in_queue(job) if job is not None and job.is_waiting else 0
-        return words.waits(job, before)
+        is_kept_away = job is not None and words.is_maintenance(job.reason)
+        return words.waits(job, before, self._slurm.maintenance() if is_kept_away else ("", ""))
 
     def _waited(self) -> str:
         return f"The cluster had no room within {self._settings.pending_seconds_max:.0f} seconds."

@@ -169,7 +169,7 @@ class Watch:
                 self._link.send(held.peer, {"t": "stop", "grace": 1.0})
             elif not record.ended_at:
                 # Slurm may take minutes to call a node dead, in which nobody had anything of the kernel.
-                heard_at = min(time.time() - (time.monotonic() - held.beat_at), record.told_until)
+                heard_at = min(held.heard_at, record.told_until)
             self.end(held, Ending.NODE_LOST, at=heard_at, is_unfenced=held.state != ENDED_BY_CLUSTER)
             return
         if held.is_heard(1.0) and held.state != ENDED_BY_CLUSTER:

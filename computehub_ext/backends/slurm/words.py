@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .commands import Job
 
+_MAINTENANCE = "ReqNodeNotAvail, Reserved for maintenance"
 # The first one that a reason begins with; longer ones stand before those that they begin with.
 _WORDS = (
     ("Resources", "all GPUs that it could have are in use"),
     ("Priority", "other jobs go first"),
-    ("ReqNodeNotAvail, Reserved for maintenance", "the cluster is reserved for maintenance before the job would end"),
+    (_MAINTENANCE, "the cluster is reserved for maintenance before the job would end"),
     ("ReqNodeNotAvail", "the nodes that it could run on are not available"),
     ("Nodes required for job are DOWN", "the nodes that it could run on are down, drained or reserved"),
     ("NodeDown", "the node that it could run on is down"),
@@ -84,24 +85,37 @@ def policy_in(said: str) -> str:
     return found[0] if found else ""
 
 
-def waits(job: Job | None, before: int = 0) -> str:
+def is_maintenance(reason: str) -> bool:
+    return reason.startswith(_MAINTENANCE)
+
+
+def waits(job: Job | None, before: int = 0, maintenance: tuple[str, str] = ("", "")) -> str:
     """Return sentences on what a job waits for.
 
     Parameters
     ----------
     before:
         How many jobs are to start before it.
+    maintenance:
+        When the one that it waits for begins and ends, as Slurm tells it.
     """
     if job is None:
         return "Slurm does not know its job."
     meaning = of(job.reason)
     said = f"{meaning} ({job.reason})" if meaning else job.reason
     sentences = [f"Slurm says: {said}."]
+    begins_at, ends_at = map(_moment, maintenance)
+    if begins_at and ends_at:
+        sentences.append(f"It is from {_said(begins_at)} to {_said(ends_at)}.")
     if before:
         sentences.append(f"The job is number {before + 1} in the queue.")
     if starts_at := _moment(job.starts_at):
-        sentences.append(f"Slurm expects it to start by {starts_at:%H:%M} UTC on {starts_at:%d %B}.")
+        sentences.append(f"Slurm expects it to start by {_said(starts_at)}.")
     return " ".join(sentences)
+
+
+def _said(moment: datetime) -> str:
+    return f"{moment:%H:%M} UTC on {moment:%d %B}"
 
 
 def _moment(told: str) -> datetime | None:
