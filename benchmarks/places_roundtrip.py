@@ -1,4 +1,4 @@
-"""A cell's round trip and its interrupt on Docker (ipc) and Slurm (CurveZMQ over TCP), beside a plain local kernel.
+"""A cell's round trip and its interrupt on Docker (ipc, CurveZMQ) and Slurm (CurveZMQ), beside a plain local kernel.
 
 Over the kernels' bare sockets: behind a server, whose own share is a multiple, a difference would not show.
 """
@@ -94,13 +94,19 @@ def run() -> list[dict[str, Any]]:
     if lacks := common.lacking():
         return [common.not_measured("Kernels on Docker and Slurm: round trip and interrupt", " and ".join(lacks))]
     with common.Places() as places:
-        ours: dict[str, Place] = {"docker": places.docker("docker"), "slurm": places.slurm("slurm")}
+        curve = {"transport": "curve", "network": "bridge", "publish_host": places.engine.address}
+        ours: dict[str, Place] = {
+            "docker": places.docker("docker"),
+            "docker over ports": places.docker("ports", **curve),
+            "slurm": places.slurm("slurm"),
+        }
         taken: dict[str, list[float]] = defaultdict(list)
         ended: dict[str, list[float]] = defaultdict(list)
         for _ in range(SETS):
             _set(places, ours, taken, ended)
     return [
         _round_trips("Docker, ipc", taken["docker"], taken["ipc"], "ipc", DOCKER_GOAL),
+        _round_trips("Docker, CurveZMQ over TCP", taken["docker over ports"], taken["tcp"], "TCP", CURVE_GOAL),
         _round_trips("Slurm, CurveZMQ over TCP", taken["slurm"], taken["tcp"], "TCP", CURVE_GOAL),
         _interrupts("Docker", ended["docker"], ended["tcp"]),
         _interrupts("Slurm", ended["slurm"], ended["tcp"]),

@@ -10,7 +10,7 @@ import pytest
 from computehub_ext.backends.docker import DockerBackend
 from computehub_ext.backends.model import Backend
 from computehub_ext.testing.backend_contract import BackendContract, KernelContract, MakeBackend
-from computehub_ext.testing.docker_engine import Engine, docker_engine
+from computehub_ext.testing.docker_engine import THIRDS, Engine, docker_engine
 from computehub_ext.testing.kernels import wait_for
 from computehub_ext.testing.terminal_contract import TerminalContract
 from computehub_ext.testing.warm_contract import WarmPoolContract
@@ -31,6 +31,24 @@ class TestDockerBackend(BackendContract, KernelContract, TerminalContract):
     def make_backend(self, engine: Engine, tmp_path: Path) -> Iterator[MakeBackend]:
         made: list[DockerBackend] = []
         settings = settings_for(engine, tmp_path)
+        with state_folder() as folder:
+
+            def make() -> Backend:
+                made.append(DockerBackend(folder, settings))
+                return made[-1]
+
+            yield make
+            nothing_left_of(made)
+
+
+@pytest.mark.allow_hosts(["127.0.0.1", "::1", f"198.18.{THIRDS['plain']}.2"])
+class TestDockerBackendOverPorts(KernelContract):
+    """What a kernel promises, where it is reached over encrypted ports; how it is started and ended is the same."""
+
+    @pytest.fixture
+    def make_backend(self, engine: Engine, tmp_path: Path) -> Iterator[MakeBackend]:
+        made: list[DockerBackend] = []
+        settings = settings_for(engine, tmp_path, transport="curve", network="bridge", publish_host=engine.address)
         with state_folder() as folder:
 
             def make() -> Backend:

@@ -17,12 +17,14 @@ from computehub_ext.testing.fake_backend import FakeBackend, FakePlace
 from tests.support.plane import SPECS, Plane, browser
 
 
-class Broken(FakeBackend):
-    """As another package's could be."""
+class BreaksAtFirst(FakeBackend):
+    """As another package's could."""
 
     def prepare(self, pools: Sequence[PoolLike]) -> None:
         raise RuntimeError("no")
 
+
+class BreaksLater(FakeBackend):
     def expect(self, model: str) -> None:
         raise RuntimeError("no")
 
@@ -81,9 +83,12 @@ def test_a_booking_is_expected_a_little_before_it_begins(hub: Places) -> None:
     assert len(hub.place.expected) == told, "its kernel runs"
 
 
-def test_a_place_that_breaks_over_it_costs_nobody_anything(database: Database, clock: ManualClock) -> None:
+@pytest.mark.parametrize("broken", [BreaksAtFirst, BreaksLater])
+def test_a_place_that_breaks_over_it_costs_nobody_anything(
+    database: Database, clock: ManualClock, broken: type[FakeBackend]
+) -> None:
     class Odd(Places):
-        kind = Broken
+        kind = broken
 
     hub = Odd(database, clock)
     hub.try_lease(browser(), kernel_id="k1", model="T4", duration_seconds=3600)

@@ -159,7 +159,7 @@ def kernel_environment(
         # Numbers are the machine's; in the container, which has these devices and no others, they count from 0.
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(str(index) for index in range(len(wanted.device_uuids)))
     environment |= label(request.placement_id, owner)
-    if not settings.is_remote:
+    if not settings.uses_ports:
         environment["COMPUTEHUB_SOCKET"] = posixpath.join(folder.inside, SOCKET)
     return environment
 

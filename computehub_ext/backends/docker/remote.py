@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from computehub_ext.core.errors import Invalid
 
+from .network_rules import RULES
 from .tunnel import parse
 
 if TYPE_CHECKING:
@@ -50,9 +51,25 @@ def check(settings: DockerSettings) -> None:
         return
     if url and not url.startswith("unix:///"):
         raise Invalid(f"{_FORMS} would be right.", field="engine_url")
+    if settings.uses_ports:
+        _check_published(settings)
+        return
     for name in ("publish_host", "publish_address", "publish_ports"):
         if getattr(settings, name):
-            raise Invalid(f"{name} says something for an engine on another machine only.", field=name)
+            raise Invalid(
+                f'{name} says something for an engine on another machine, or for the transport "curve".', field=name
+            )
+
+
+def _check_published(settings: DockerSettings) -> None:
+    if settings.network in ("none", RULES):
+        raise Invalid(
+            f'Over "curve" kernels are reached through ports, and on "{settings.network}" nobody reaches any: "bridge" '
+            "or the name of a network on the engine would be right.",
+            field="network",
+        )
+    if settings.shared_with_group:
+        raise Invalid('Over "curve" there are no sockets to share with a group.', field="shared_with_group")
 
 
 def _check_remote(settings: DockerSettings) -> None:

@@ -87,8 +87,14 @@ class DockerSettings:
     ssh_config:
         A file as ssh_config(5) describes it, with the key, the known hosts and the like for ``ssh://``; the account's
         own when empty. Whatever it says, a host whose key is not known is not spoken to, and nobody is asked anything.
+    transport:
+        How a Jupyter server on this machine reaches kernels. ``ipc``: by sockets in a folder that the kernel's account
+        and, with ``shared_with_group``, its group can enter. ``curve``: by ports that are published on this machine,
+        always encrypted (CurveZMQ), for a server whose account shares neither with the kernel's; ``network`` is one
+        that ports can be published on then. An engine on another machine is reached so whatever this says.
     publish_host:
-        Where Jupyter servers reach the kernels of an engine on another machine; the host in ``engine_url`` when empty.
+        Where Jupyter servers reach kernels over ports. When empty, the host in ``engine_url``, or 127.0.0.1 for an
+        engine of this machine.
     publish_address:
         The address of the engine's machine that the kernels' ports are bound to, where ``publish_host`` is not one of
         its own, such as behind a translation of addresses. ``0.0.0.0`` is all of them.
@@ -182,6 +188,7 @@ class DockerSettings:
     tls_cert: str = ""
     tls_key: str = ""
     ssh_config: str = ""
+    transport: str = "ipc"
     publish_host: str = ""
     publish_address: str = ""
     publish_ports: str = ""
@@ -221,8 +228,11 @@ class DockerSettings:
             raise Invalid("A Docker place needs an image.", field="image")
         if self.pull not in ("never", "missing"):
             raise Invalid('"never" or "missing" would be right.', field="pull")
-        if self.is_remote and not self.publish_host:
-            object.__setattr__(self, "publish_host", remote.host_of(self.engine_url))
+        if self.transport not in ("ipc", "curve"):
+            raise Invalid('"ipc" or "curve" would be right.', field="transport")
+        if self.uses_ports and not self.publish_host:
+            host = remote.host_of(self.engine_url) if self.is_remote else "127.0.0.1"
+            object.__setattr__(self, "publish_host", host)
         if not self.kernel_names:
             raise Invalid("A Docker place serves at least one kernelspec.", field="kernel_names")
         if self.user not in ("account", "server") and not _USER.fullmatch(self.user):
@@ -260,6 +270,11 @@ class DockerSettings:
     def is_remote(self) -> bool:
         """Whether the engine is on another machine: no folder is shared with it then."""
         return bool(self.engine_url) and not self.engine_url.startswith("unix:")
+
+    @property
+    def uses_ports(self) -> bool:
+        """Whether kernels are reached over ports, encrypted, and not over sockets in a folder."""
+        return self.is_remote or self.transport == "curve"
 
     def warm_count_of(self, *models: str) -> int:
         """How many standbys these models have together, where one serves any of them."""

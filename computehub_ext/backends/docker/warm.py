@@ -214,8 +214,8 @@ class WarmContainers(StandbyKeeper[recipe.Wanted, Standby]):
             own = {**environment, **recipe.label(label, containers.owner)}
             # Nobody ever signs with this key: the kernel gets its placement's when it is taken.
             key, secret = secrets.token_hex(32), secrets.token_hex(32)
-            told = containers.way.told(folder, label)
-            recipe.fill(folder, self._settings, kind, own, key, told, standby=secret)
+            told, arguments = containers.way.told(folder, label), containers.way.arguments()
+            recipe.fill(folder, self._settings, kind, own, key, told, standby=secret, arguments=arguments)
 
         name = containers.standby_name(label)
         with self._lock:

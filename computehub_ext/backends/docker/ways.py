@@ -130,7 +130,7 @@ class Ports(Way):
 
 
 def way_of(settings: DockerSettings, state_dir: Path) -> Way:
-    return Ports(settings, state_dir) if settings.is_remote else Sockets()
+    return Ports(settings, state_dir) if settings.uses_ports else Sockets()
 
 
 def _kept_secret(path: Path) -> bytes:
