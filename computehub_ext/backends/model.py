@@ -158,7 +158,8 @@ class Look:
     """One placement as its backend sees it now.
 
     ``exit_code`` is negative for a signal, as in ``subprocess``; ``message`` is for a person; ``ended_at`` is when the
-    place saw the end, which for a lost supervisor may be long after.
+    place saw the end, which for a lost supervisor may be long after. ``heard_at`` is for one that counts as running and
+    has been silent since then; None says that it runs now.
     """
 
     placement_id: str
@@ -167,6 +168,7 @@ class Look:
     reason: Ending | None = None
     message: str = ""
     ended_at: datetime | None = None
+    heard_at: datetime | None = None
 
 
 @dataclass(frozen=True)

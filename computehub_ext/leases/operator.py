@@ -353,7 +353,8 @@ class LeaseOperator:
                 self._give_up_unseen(lease, placement, now)
                 continue
             if look.state is not LookState.ENDED:
-                self._seen_at[placement.id] = now
+                self._seen_at[placement.id] = look.heard_at or now
+                seen = seen and look.heard_at is None
                 continue
             seen = False
             if not waits_for_restart(look, now):

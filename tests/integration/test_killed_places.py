@@ -6,7 +6,6 @@ were cut off at.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import random
 from collections.abc import Callable, Iterable, Iterator
@@ -19,15 +18,12 @@ from typing import Any
 import pytest
 
 from computehub_ext.backends.docker.recipe import OWNER_LABEL
-from computehub_ext.client.control_plane import ControlPlane
-from computehub_ext.core.credits import rated
 from computehub_ext.testing.docker_engine import Engine, docker_engine
 from computehub_ext.testing.kernels import wait_for
 from computehub_ext.testing.slurm_cluster import SlurmCluster, slurm_cluster
 from tests.support import containers
 from tests.support import slurm as jobs
-from tests.support.own_process import PLACE, RESTART, SHORT, START, STOP, Site, said
-from tests.support.plane import browser
+from tests.support.own_process import PLACE, RESTART, SHORT, START, STOP, Hub, Site, billed_to_the_second, said
 
 FIRST_SEED = int(os.environ.get("COMPUTEHUB_SEED", "20260302"))
 GONE_SECONDS_MAX = 15.0
@@ -50,8 +46,9 @@ class Place:
         wait_for(lambda: sorted(self._there(False)) == wanted, GONE_SECONDS_MAX, f"what is there is not {wanted}")
 
     @contextmanager
-    def opened(self) -> Iterator[Successor]:
-        successor = Successor(self)
+    def opened(self) -> Iterator[Hub]:
+        """The next control plane here, in this process; it does nothing by itself but what its opening does."""
+        successor = Hub(self.site)
         try:
             yield successor
         finally:
@@ -67,41 +64,6 @@ class Place:
         placed = self.site.books()
         self.nothing_but(each for ids in placed.values() for each in ids)
         return list(placed)
-
-
-class Successor:
-    """The next control plane on the site, in this process; it does nothing by itself but what its opening does."""
-
-    def __init__(self, place: Place) -> None:
-        self._runner = asyncio.Runner()
-        self.plane: ControlPlane = place.site.open()
-
-    def close(self) -> None:
-        self.call(self.plane.close(end_leases=False))
-        self._runner.close()
-
-    def call(self, wanted: Any) -> Any:
-        async def wait() -> Any:
-            return await wanted
-
-        return self._runner.run(wait())
-
-    def lease(self, lease_id: str) -> dict[str, Any]:
-        found: dict[str, Any] = self.call(self.plane.lease_by_id(lease_id))
-        return found
-
-    def started(self, lease_id: str, cwd: Path) -> dict[str, Any]:
-        """As a notebook's server does that restarts a kernel."""
-        found: dict[str, Any] = self.call(self.plane.start_placement(lease_id, str(cwd), "python3", b"key", "ada", {}))
-        return found
-
-    def returned(self, lease_id: str) -> dict[str, Any]:
-        found: dict[str, Any] = self.call(self.plane.release_lease(lease_id, "returned"))
-        return found
-
-    def balance(self) -> dict[str, int]:
-        found: dict[str, int] = self.call(self.plane.me(browser()))["balance"]
-        return found
 
 
 @pytest.fixture(scope="module")
@@ -144,11 +106,6 @@ def place(request: pytest.FixtureRequest) -> Place:
     return found
 
 
-def billed_to_the_second(lease: dict[str, Any]) -> None:
-    held = datetime.fromisoformat(lease["ended_at"]) - datetime.fromisoformat(lease["started_at"])
-    assert lease["cost_microcredits"] == rated(lease["rate_microcredits_per_hour"], held, lease["count"])
-
-
 @pytest.mark.parametrize("step", START)
 def test_killed_in_a_start_it_was_not_charged_or_goes_on(place: Place, step: str) -> None:
     began = datetime.now(UTC)
@@ -168,7 +125,7 @@ def test_killed_in_a_start_it_was_not_charged_or_goes_on(place: Place, step: str
         assert place.agrees() == []
 
 
-def _goes_on(successor: Successor, note: dict[str, Any], lease: dict[str, Any]) -> None:
+def _goes_on(successor: Hub, note: dict[str, Any], lease: dict[str, Any]) -> None:
     assert lease["placement_id"] == note["placement_id"]
     assert said(note["connection_info"], "print(x)") == "kept\n"
     assert successor.call(successor.plane.look_placement(note["placement_id"]))["state"] == "running"
@@ -195,7 +152,7 @@ def test_killed_in_a_restart_the_kernel_can_be_restarted_again(place: Place, ste
     with place.opened() as successor:
         place.nothing_but([])
         assert successor.lease(note["lease_id"])["state"] == "running"
-        placed = successor.started(note["lease_id"], place.site.cwd)
+        placed = successor.started(note["lease_id"])
         assert said(placed["connection_info"], "print('again')") == "again\n"
         assert place.agrees() == [note["lease_id"]]
         billed_to_the_second(successor.returned(note["lease_id"]))

@@ -30,9 +30,9 @@ import pickle
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, fields
-from datetime import timedelta
+from datetime import datetime, timedelta
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ from computehub_ext.backends.slurm.commands import Slurm
 from computehub_ext.backends.slurm.desk import Desk
 from computehub_ext.cli import main as command
 from computehub_ext.client.control_plane import ControlPlane
+from computehub_ext.core.credits import rated
 from computehub_ext.core.database import Database
 from computehub_ext.core.settings import Settings
 from computehub_ext.leases import service as leases
@@ -160,6 +161,61 @@ class Site:
         assert command(["verify", "--database", str(self.database)]) == 0
         with Database(f"sqlite:///{self.database}") as database:
             return database.read(placed_for_running)
+
+
+class Hub:
+    """A control plane of a site in this process. Its beat is the test's to give."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self._runner = asyncio.Runner()
+        self.plane = site.open()
+
+    def close(self, *, end_leases: bool = False) -> None:
+        self.call(self.plane.close(end_leases=end_leases))
+        self._runner.close()
+
+    def call(self, wanted: Awaitable[Any]) -> Any:
+        async def wait() -> Any:
+            return await wanted
+
+        return self._runner.run(wait())
+
+    def tick(self) -> None:
+        self.plane._operator.tick()
+
+    def lease(self, lease_id: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.call(self.plane.lease_by_id(lease_id))
+        return found
+
+    def started(self, lease_id: str) -> dict[str, Any]:
+        """A kernel on a lease, as a notebook's server starts it or starts it again."""
+        key = os.urandom(8).hex().encode()
+        found: dict[str, Any] = self.call(
+            self.plane.start_placement(lease_id, str(self.site.cwd), "python3", key, "ada", {})
+        )
+        return found
+
+    def running(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """A lease that runs, and what was placed for it."""
+        kernel = f"kernel-{time.time_ns()}"
+        lease = self.call(self.plane.take_lease(browser(), kernel, kernel, model=MODEL, duration_seconds=3600))
+        placed = self.started(lease["id"])
+        return self.call(self.plane.lease_running(lease["id"])), placed
+
+    def returned(self, lease_id: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.call(self.plane.release_lease(lease_id, "returned"))
+        return found
+
+    def balance(self) -> dict[str, int]:
+        found: dict[str, int] = self.call(self.plane.me(browser()))["balance"]
+        return found
+
+
+def billed_to_the_second(lease: dict[str, Any]) -> None:
+    """Fail unless a lease that is over costs the time from its start to its end, to the microcredit."""
+    held = datetime.fromisoformat(lease["ended_at"]) - datetime.fromisoformat(lease["started_at"])
+    assert lease["cost_microcredits"] == rated(lease["rate_microcredits_per_hour"], held, lease["count"])
 
 
 # In the process

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -135,6 +136,34 @@ def test_what_was_paid_first_is_told_by_who_comes_after(hub: Plane, monkeypatch:
     assert told == hub.clock.now() + hub.settings.paid_horizon
     hub.tick(seconds=61)  # more than the start was given
     assert hub.again(lease)["state"] == "running"
+
+
+def test_a_kernel_that_fell_silent_is_billed_until_it_was_heard(hub: Plane, monkeypatch: pytest.MonkeyPatch) -> None:
+    lease = hub.running()
+    hub.pass_time(minutes=6)
+    heard_at = hub.clock.now()
+    look = hub.backend.look
+    with monkeypatch.context() as patch:
+        patch.setattr(hub.backend, "look", lambda placement_id: replace(look(placement_id), heard_at=heard_at))
+        hub.pass_time(minutes=2)
+    hub.backend.end(lease["placement_id"], Ending.NODE_LOST)
+    placement = hub.place.placements[lease["placement_id"]]
+    placement.look = replace(placement.look, ended_at=heard_at)
+    hub.tick()
+    assert hub.again(lease)["cost_microcredits"] == rated(CREDIT, timedelta(minutes=6))
+    assert hub.database.read(placed_for_running) == {}
+
+
+def test_a_kernel_that_was_silent_for_a_moment_is_billed_as_if_it_had_not_been(
+    hub: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease = hub.running()
+    heard_at, look = hub.clock.now(), hub.backend.look
+    with monkeypatch.context() as patch:
+        patch.setattr(hub.backend, "look", lambda placement_id: replace(look(placement_id), heard_at=heard_at))
+        hub.pass_time(minutes=2)
+    hub.pass_time(minutes=2)
+    assert hub.release_lease(lease["id"], "returned")["cost_microcredits"] == rated(CREDIT, timedelta(minutes=4))
 
 
 def test_the_wait_for_a_restart_is_not_billed(hub: Plane) -> None:
