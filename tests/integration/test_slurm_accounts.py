@@ -186,6 +186,22 @@ def test_a_job_that_waits_is_taken_back(make, site):
     wait_for(lambda: not tokens(site.ada) and not tokens(site.bob), 25, "a token stayed though nobody asked")
 
 
+@pytest.mark.needs("modules")
+def test_a_persons_kernel_has_the_places_modules_and_their_own_start_up_files_stay_theirs(make, site):
+    folder = site.people.folder / "modules"
+    folder.mkdir()
+    (folder / "course").write_text("#%Module1.0\nsetenv COURSE_DATA /shared/course\n")
+    (site.ada.home / ".bash_profile").write_text("export COURSE_OF_ADA=1\n")
+    backend = make(modules=("course",), module_paths=(str(folder),), prologue=('export COURSE_OF="$(id -un)"',))
+    with KernelTalk(backend.start(ask(site.ada.home, username=site.ada.name)).connection_info) as kernel:
+        names = "('COURSE_DATA', 'COURSE_OF', 'COURSE_OF_ADA')"
+        seen = kernel.run(f"import os; print(*[os.environ.get(name) for name in {names}])")
+    assert seen == f"/shared/course {site.ada.name} None\n"
+    with pytest.raises(Refused, match="modules can't be loaded: nowhere"):
+        make(modules=("nowhere",)).start(ask(site.ada.home, username=site.ada.name))
+    (site.ada.home / ".bash_profile").unlink()
+
+
 def test_what_a_prologue_says_as_the_person_is_told(make, site):
     backend = make(prologue=('echo "no licence for $(id -un)" >&2; exit 3',))
     with pytest.raises(Refused, match=f"no licence for {site.ada.name}"):

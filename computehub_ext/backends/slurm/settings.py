@@ -38,7 +38,8 @@ class SlurmSettings:
         What jobs are told to connect to, ``HOST`` or ``HOST:PORT``, where that differs; a proxy or the name of this
         machine in the cluster's own network.
     partition, account, qos, constraint, reservation:
-        Passed to ``sbatch`` as they are; empty leaves them to the cluster.
+        Passed to ``sbatch`` as they are; empty leaves them to the cluster. Another account of the same cluster is
+        another place, with a pool of its own.
     gres:
         What a model is called in Slurm, ``{"A100": "gpu:a100:{count}"}``; ``{"CPU": ""}`` asks for no device, as for a
         pool of CPUs. The server does not start with a pool whose model is neither named here nor covered by
@@ -63,8 +64,8 @@ class SlurmSettings:
         Names of kernels and the Python that runs each, as the nodes see it. Each has ipykernel 7.4 or newer. The first
         one is also what the job itself is started with.
     container:
-        Put before the Python, ``("apptainer", "exec", "--nv", "/images/torch.sif")``. It needs a /tmp and
-        the host's network.
+        Put before the Python, ``("apptainer", "exec", "--nv", "--bind", "/shared", "/shared/torch.sif")``. It needs a
+        /tmp, the host's network, the spool and the notebooks' folders.
     sbatch_arguments:
         Whatever else ``sbatch`` should be told, ``("--container-image=...",)`` with Pyxis, ``("--exclusive",)``.
     immediate:
