@@ -8,12 +8,14 @@ from datetime import timedelta
 
 import pytest
 
-from computehub_ext.backends.model import Ending, StartRequest
+from computehub_ext.backends.model import Ending, Look, LookState, StartRequest
 from computehub_ext.core.clock import ManualClock
 from computehub_ext.core.credits import rated
 from computehub_ext.core.database import Database
 from computehub_ext.core.errors import Unreachable
 from computehub_ext.leases import store
+from computehub_ext.leases.endings import End, end_of
+from computehub_ext.leases.model import EndReason
 from computehub_ext.leases.operator import LeaseOperator
 from tests.support.agreement import placed_for_running
 from tests.support.plane import CREDIT, Plane
@@ -176,3 +178,13 @@ def test_the_wait_for_a_restart_is_not_billed(hub: Plane) -> None:
     assert (closed["state"], closed["end_reason"]) == ("closed", "kernel_died")
     assert closed["cost_microcredits"] == rated(CREDIT, timedelta(minutes=6, seconds=50))
     assert hub.database.read(placed_for_running) == {}
+
+
+def test_nothing_is_billed_beyond_what_was_paid_whatever_is_said_of_its_end(hub: Plane) -> None:
+    """A successor may take a job for running, of which it has not heard, and that ended before it came."""
+    hub.running()
+    (lease,) = hub.database.read(store.in_states)
+    assert lease.paid_until is not None
+    late = lease.paid_until + timedelta(hours=1)
+    look = Look("pl", LookState.ENDED, reason=Ending.UNPAID, ended_at=late)
+    assert end_of(lease, look, seen_at=late, now=late) == End(EndReason.UNPAID, "", lease.paid_until)

@@ -104,16 +104,8 @@ class SlurmBackend(Backend):
         held = self._records.get(check_placement_id(placement_id))
         if held is None:
             return Look(placement_id, LookState.UNKNOWN)
-        if self._may_be_over(held):
-            self._watch.ask()
         with held.changed:
             return self._look_at(held)
-
-    def _may_be_over(self, held: Held) -> bool:
-        """Whether all that is paid for is over and nobody heard how it ended, such as when we were away."""
-        record = held.record
-        is_silent = not record.is_ended and not held.is_heard(self._settings.lost_seconds)
-        return is_silent and bool(record.connection) and time.time() > record.told_until
 
     def _look_at(self, held: Held) -> Look:
         record = held.record
@@ -124,7 +116,7 @@ class SlurmBackend(Backend):
             return Look(record.placement_id, state)
         if self._watch.problem is not None:
             raise Unreachable("Neither the kernel nor the cluster answers.") from self._watch.problem
-        if self._may_be_over(held) or time.monotonic() - held.beat_at > _UNHEARD_SECONDS_MAX:
+        if time.monotonic() - held.beat_at > _UNHEARD_SECONDS_MAX:
             raise NotHeard("The kernel's job runs, and is not heard from.")
         return Look(
             record.placement_id,
