@@ -75,6 +75,7 @@ def defaults(value: Person, settings: Settings) -> Json:
     return {
         "idle_timeout_seconds": None if holding.idle_timeout is None else seconds(holding.idle_timeout),
         "duration_seconds": None if holding.duration is None else seconds(holding.duration),
+        "max_rate_microcredits_per_hour": holding.max_rate_microcredits_per_hour,
         "changed_at": moment(holding.changed_at),
     }
 

@@ -50,13 +50,13 @@ class PeopleCalls(Edge):
     async def defaults(self, actor: Actor) -> Json:
         return await self._as_person(actor, lambda unit, person, now: views.defaults(person, self.settings))
 
-    async def set_defaults(self, actor: Actor, **seconds: int | None) -> Json:
-        """Set those of ``idle_timeout_seconds`` and ``duration_seconds`` that are given; None follows the settings."""
+    async def set_defaults(self, actor: Actor, **chosen: int | None) -> Json:
+        """Set those that are given, in the API's names and units; None follows the administrator."""
         not_from_kernel(actor, "Your defaults are set in the browser or the shell, not from a kernel.")
-        changes = {
-            name.removesuffix("_seconds"): None if value is None else timedelta(seconds=value)
-            for name, value in seconds.items()
-        }
+        changes: dict[str, timedelta | int | None] = {}
+        for name, value in chosen.items():
+            length = name.removesuffix("_seconds")
+            changes[length] = value if length == name or value is None else timedelta(seconds=value)
 
         def change(unit: Unit, now: datetime) -> Json:
             person = self._ensure(unit, actor, now)

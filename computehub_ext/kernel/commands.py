@@ -15,7 +15,7 @@ from .link import LinkProblem, new_key
 from .moving import move_off, move_on, post_with_approval, problem_of
 from .problems import GpuProblem
 from .report import Facts, Note, Page
-from .wording import as_typed, in_words
+from .wording import as_typed, credits_as_typed, in_words
 
 HISTORY_PAGE = 200
 HISTORY_PAGES_MAX = 25
@@ -89,7 +89,11 @@ def allowance(desk: Desk, given: SimpleNamespace) -> None:
 
 
 def defaults(desk: Desk, given: SimpleNamespace) -> None:
-    named = {"--idle": ("idle_timeout_seconds", given.idle_seconds), "--for": ("duration_seconds", given.seconds)}
+    named = {
+        "--idle": ("idle_timeout_seconds", given.idle_seconds),
+        "--for": ("duration_seconds", given.seconds),
+        "--max-price": ("max_rate_microcredits_per_hour", given.max_rate_microcredits_per_hour),
+    }
     changes = dict(named[flag] for flag in given.given)
     if changes:
         if desk.from_kernel:
@@ -102,8 +106,13 @@ def defaults(desk: Desk, given: SimpleNamespace) -> None:
 
 
 def _typed(given: SimpleNamespace) -> list[str]:
-    values = {"--idle": given.idle_seconds, "--for": given.seconds}
-    return [f"{flag} {'default' if values[flag] is None else as_typed(values[flag])}" for flag in given.given]
+    rate = given.max_rate_microcredits_per_hour
+    values = {
+        "--idle": given.idle_seconds and as_typed(given.idle_seconds),
+        "--for": given.seconds and as_typed(given.seconds),
+        "--max-price": rate and credits_as_typed(rate),
+    }
+    return [f"{flag} {values[flag] or 'default'}" for flag in given.given]
 
 
 def extend(desk: Desk, given: SimpleNamespace) -> None:

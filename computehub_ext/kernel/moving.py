@@ -110,33 +110,40 @@ def _price(desk: Desk, given: SimpleNamespace) -> tuple[dict[str, Any], str | No
     booking = _booking_to_use(desk, given)
     if booking is not None:
         return dict(booking), str(booking["id"])
-    quote = _quote(desk, given, given.seconds)
-    _refuse_dear(desk, given, quote)
+    me = desk.link.get("me") or {}
+    own = (me.get("defaults") or {}).get("max_rate_microcredits_per_hour")
+    cap, whose = given.max_rate_microcredits_per_hour, "--max-price"
+    if cap is None and own:
+        cap, whose = int(own), "your default of at most"
+    quote = _quote(desk, given, given.seconds, cap)
+    _refuse_dear(desk, given, quote, cap, whose)
     if not quote.get("available"):
         seconds = _seconds_of(quote)
         page = Page().add(*_choices(desk, quote, str(quote.get("model")), seconds, given.count))
         many = f"{given.count} × " if given.count > 1 else ""
         raise GpuProblem(f"No {many}{quote.get('model')} is free for the next {in_words(seconds)}.", page)
-    available = int(((desk.link.get("me") or {}).get("balance") or {}).get("available_microcredits") or 0)
+    available = int((me.get("balance") or {}).get("available_microcredits") or 0)
     if int(quote.get("amount_microcredits") or 0) > available:
-        quote = _affordable(desk, given, quote, available)
+        quote = _affordable(desk, given, quote, available, cap)
     quote["balance_microcredits"] = available
     return quote, None
 
 
-def _quote(desk: Desk, given: SimpleNamespace, seconds: int | None) -> dict[str, Any]:
+def _quote(desk: Desk, given: SimpleNamespace, seconds: int | None, cap: int | None) -> dict[str, Any]:
     body = {"model": given.model, "count": given.count, "duration_seconds": seconds}
     if given.model is None:  # a model that was named is quoted as it is, so that a refusal can say its price
-        body["max_rate_microcredits_per_hour"] = given.max_rate_microcredits_per_hour
+        body["max_rate_microcredits_per_hour"] = cap
     return dict(desk.link.post("quotes", {k: v for k, v in body.items() if v is not None}))
 
 
-def _affordable(desk: Desk, given: SimpleNamespace, quote: dict[str, Any], available: int) -> dict[str, Any]:
+def _affordable(
+    desk: Desk, given: SimpleNamespace, quote: dict[str, Any], available: int, cap: int | None
+) -> dict[str, Any]:
     """Where nobody named a length, what the money lasts for; else a refusal that says how long that is."""
     rate, count = int(quote["rate_microcredits_per_hour"]), int(quote.get("count") or 1)
     lasts = affordable_seconds(available, rate, count)
     if given.seconds is None and lasts >= HOLD_SECONDS_MIN:
-        return _quote(desk, given, lasts)
+        return _quote(desk, given, lasts, cap)
     needed = in_credits(int(quote["amount_microcredits"]))
     raise GpuProblem(
         f"{device_words(quote)} for {in_words(_seconds_of(quote))} needs {needed} credits and you have "
@@ -145,8 +152,8 @@ def _affordable(desk: Desk, given: SimpleNamespace, quote: dict[str, Any], avail
     )
 
 
-def _refuse_dear(desk: Desk, given: SimpleNamespace, quote: Mapping[str, Any]) -> None:
-    cap, rate = given.max_rate_microcredits_per_hour, int(quote.get("rate_microcredits_per_hour") or 0)
+def _refuse_dear(desk: Desk, given: SimpleNamespace, quote: Mapping[str, Any], cap: int | None, whose: str) -> None:
+    rate = int(quote.get("rate_microcredits_per_hour") or 0)
     if cap is None or rate <= cap:
         return
     offers = pages.items_of(desk.link.get("offers"))
@@ -167,7 +174,7 @@ def _refuse_dear(desk: Desk, given: SimpleNamespace, quote: Mapping[str, Any]) -
     dear = f"--max-price {credits_as_typed(rate)}"
     rows.append((f"{desk.command} on {quote.get('model')} {dear}{length}{counts}", "to pay its price"))
     raise GpuProblem(
-        f"{quote.get('model')} costs {in_credits(rate)} credits an hour, more than --max-price {in_credits(cap)}.",
+        f"{quote.get('model')} costs {in_credits(rate)} credits an hour, more than {whose} {in_credits(cap)}.",
         Page().add(Commands("What would fit:" if fitting else "Nothing costs so little.", tuple(rows))),
     )
 

@@ -125,7 +125,9 @@ def defaults_page(me: Mapping[str, Any]) -> Page:
     limits, own = me.get("limits") or {}, me.get("defaults") or {}
     length = own.get("duration_seconds")
     held = f"{in_words(int(length or limits.get('default_duration_seconds') or 0))}, {_whose(length)}"
-    page.add(Facts("Defaults", (("Given back", idle_words(me) or "?"), ("Held for", held))))
+    most = own.get("max_rate_microcredits_per_hour")
+    price = f"at most {in_credits(int(most))} credits an hour each" if most else "no limit but the price you are shown"
+    page.add(Facts("Defaults", (("Given back", idle_words(me) or "?"), ("Held for", held), ("Price", price))))
     page.add(
         Note("Set in JupyterLab's Settings, or in the shell: `computehub gpu defaults --idle 20m --for 2h`.", "quiet")
     )

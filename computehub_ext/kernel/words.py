@@ -43,6 +43,10 @@ def _length_or_default(text: str, what: str) -> int | None:
     return None if text.lower() == "default" else parse_duration(text, what)
 
 
+def _price_or_default(text: str, what: str) -> int | None:
+    return None if text.lower() == "default" else as_microcredits(text, what)
+
+
 def _zone(text: str, what: str) -> str:
     if zone_of(text)[0] != text:
         raise UsageProblem(f"{what} takes a time zone's IANA name such as Europe/Berlin, not {quoted(text)}")
@@ -138,7 +142,8 @@ WORDS: tuple[Word, ...] = (
             Option(
                 "--max-price",
                 "max_rate_microcredits_per_hour",
-                "most credits an hour that one GPU may cost; when left out, the price that the preview shows",
+                "most credits an hour that one GPU may cost; when left out, the price that the preview shows, within "
+                "what `defaults` says",
                 "R",
                 as_microcredits,
             ),
@@ -224,7 +229,7 @@ WORDS: tuple[Word, ...] = (
     ),
     Word(
         "defaults",
-        "what holds where you say nothing else: after how long an idle GPU is given back, and how long one is held",
+        "what holds where you say nothing else: when an idle GPU is given back, how long one is held, what it may cost",
         options=(
             Option(
                 "--idle",
@@ -239,6 +244,13 @@ WORDS: tuple[Word, ...] = (
                 "your own usual length from now on; default follows the administrator's",
                 "2h|default",
                 _length_or_default,
+            ),
+            Option(
+                "--max-price",
+                "max_rate_microcredits_per_hour",
+                "most credits an hour that one GPU may cost from now on; default is no limit of your own",
+                "R|default",
+                _price_or_default,
             ),
         ),
         detail="They hold in JupyterLab's panel, in cells and in the shell alike. To change them, open JupyterLab's "

@@ -149,6 +149,9 @@ def _book_now(
     unwell: Mapping[str, str] | None,
 ) -> Booking | ApprovalWanted:
     duration = wanted.duration or person.duration(settings)
+    most = wanted.max_rate_microcredits_per_hour
+    if most is None:
+        most = person.defaults.max_rate_microcredits_per_hour
     quote = bookings.quote(
         unit,
         calendar,
@@ -156,7 +159,7 @@ def _book_now(
         count=wanted.count,
         span=TimeSpan.starting(now, duration),
         now=now,
-        max_rate_microcredits_per_hour=wanted.max_rate_microcredits_per_hour,
+        max_rate_microcredits_per_hour=most,
         limits=bookings.limits_of(settings),
         unwell=unwell,
     )
@@ -195,7 +198,7 @@ def _book_now(
         notebook_path=wanted.notebook_path,
         now=now,
         limits=bookings.limits_of(settings),
-        max_rate_microcredits_per_hour=wanted.max_rate_microcredits_per_hour,
+        max_rate_microcredits_per_hour=most,
         unwell=unwell,
     )
     if wanted.from_kernel:

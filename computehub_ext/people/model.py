@@ -30,11 +30,13 @@ IDLE_TIMEOUT_MIN = timedelta(minutes=1)
 class Defaults:
     """What a person chose for all that says nothing else; None follows the administrator, also when that changes.
 
+    ``max_rate_microcredits_per_hour`` is for a move that takes a GPU on the spot: who books chooses by the price.
     ``changed_at`` is None until they chose anything: who went back to the administrator's did choose.
     """
 
     idle_timeout: timedelta | None = None
     duration: timedelta | None = None
+    max_rate_microcredits_per_hour: int | None = None
     changed_at: datetime | None = None
 
     def check(self, settings: Settings) -> None:
@@ -42,13 +44,16 @@ class Defaults:
         if self.idle_timeout is not None:
             check_idle_timeout(self.idle_timeout, settings)
         _check_length("length", self.duration, settings.min_duration, settings.max_duration, "duration_seconds")
+        if self.max_rate_microcredits_per_hour is not None and self.max_rate_microcredits_per_hour < 1:
+            field = "max_rate_microcredits_per_hour"
+            raise Invalid("The most that a GPU may cost an hour is above zero; null is no limit.", field=field)
 
     def within(self, settings: Settings) -> Defaults:
         """As they hold now: brought to the administrator's bounds, which may have become narrower since."""
-        return Defaults(
-            _brought_to(self.idle_timeout, IDLE_TIMEOUT_MIN, settings.idle_timeout_max),
-            _brought_to(self.duration, settings.min_duration, settings.max_duration),
-            self.changed_at,
+        return replace(
+            self,
+            idle_timeout=_brought_to(self.idle_timeout, IDLE_TIMEOUT_MIN, settings.idle_timeout_max),
+            duration=_brought_to(self.duration, settings.min_duration, settings.max_duration),
         )
 
 

@@ -102,7 +102,7 @@ def set_allowance(unit: Unit, *, person_id: str, amount_microcredits: int, now: 
 
 
 def set_defaults(
-    unit: Unit, *, person: Person, changes: Mapping[str, timedelta | None], settings: Settings, now: datetime
+    unit: Unit, *, person: Person, changes: Mapping[str, timedelta | int | None], settings: Settings, now: datetime
 ) -> Person:
     """The person's own choice for what says nothing else; what ``changes`` does not name stays as it is.
 

@@ -37,6 +37,7 @@ people = Table(
     Column("allowance_microcredits", BigInteger),
     Column("idle_timeout_seconds", Integer),
     Column("duration_seconds", Integer),
+    Column("max_rate_microcredits_per_hour", BigInteger),
     Column("defaults_changed_at", UtcDateTime),
     CheckConstraint("allowance_microcredits >= 0", name="allowance"),
 )
@@ -101,7 +102,12 @@ def get(unit: Unit, person_id: str) -> tuple[Person, int | None] | None:
 
 
 def _person(row: Row[Any]) -> Person:
-    defaults = Defaults(_length(row.idle_timeout_seconds), _length(row.duration_seconds), row.defaults_changed_at)
+    defaults = Defaults(
+        idle_timeout=_length(row.idle_timeout_seconds),
+        duration=_length(row.duration_seconds),
+        max_rate_microcredits_per_hour=row.max_rate_microcredits_per_hour,
+        changed_at=row.defaults_changed_at,
+    )
     return Person(row.id, row.username, row.display_name, row.created_at, defaults)
 
 
@@ -131,9 +137,12 @@ def set_allowance(unit: Unit, person_id: str, amount: int) -> None:
 
 def set_defaults(unit: Unit, person_id: str, chosen: Defaults) -> None:
     lengths = {"idle_timeout_seconds": chosen.idle_timeout, "duration_seconds": chosen.duration}
-    values = {name: None if length is None else int(length.total_seconds()) for name, length in lengths.items()}
-    changed = people.update().where(people.c.id == person_id)
-    unit.connection.execute(changed, {**values, "defaults_changed_at": chosen.changed_at})
+    values = {
+        **{name: None if length is None else int(length.total_seconds()) for name, length in lengths.items()},
+        "max_rate_microcredits_per_hour": chosen.max_rate_microcredits_per_hour,
+        "defaults_changed_at": chosen.changed_at,
+    }
+    unit.connection.execute(people.update().where(people.c.id == person_id), values)
 
 
 def spent_since(unit: Unit, person_id: str, since: datetime) -> int:

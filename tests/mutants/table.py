@@ -204,6 +204,13 @@ MUTANTS: tuple[Mutant, ...] = (
         test="tests/unit/test_control_plane.py::test_a_lower_maximum_of_the_administrators_caps_it_also_later",
     ),
     Mutant(
+        name="a move without a limit of its own costs more than its person's limit",
+        file="computehub_ext/leases/requests.py",
+        old="        most = person.defaults.max_rate_microcredits_per_hour\n",
+        new="        pass\n",
+        test="tests/unit/test_control_plane.py::test_a_persons_price_limit_holds_on_the_spot_where_the_wish_has_none",
+    ),
+    Mutant(
         name="an approval is decided by somebody else",
         file="computehub_ext/people/service.py",
         old="    if found is None or found.person_id != person_id:\n",

@@ -137,7 +137,11 @@ class FakeApi:
                 "by_origin": {"granted": 10 * M, "purchased": 0, "earned": 0},
             },
             "allowance": {"per_day_microcredits": 5 * M, "left_microcredits": 5 * M},
-            "defaults": {"idle_timeout_seconds": None, "duration_seconds": None},
+            "defaults": {
+                "idle_timeout_seconds": None,
+                "duration_seconds": None,
+                "max_rate_microcredits_per_hour": None,
+            },
             "limits": {"idle_timeout_seconds": 1200, "default_duration_seconds": 7200},
             "control_plane": "embedded",
         }

@@ -305,6 +305,7 @@ def test_defaults_say_whose_they_are(api: FakeApi, desk: RecordingDesk) -> None:
     said = run(desk, "defaults")
     assert "Given back  when no cell has run for 20 min, the administrator's default" in said
     assert "Held for    2 h, the administrator's default" in said
+    assert "Price       no limit but the price you are shown" in said
     api.me["defaults"] = {"idle_timeout_seconds": 900, "duration_seconds": 1800}
     said = run(desk, "defaults")
     assert "Given back  when no cell has run for 15 min, your default" in said
@@ -312,9 +313,9 @@ def test_defaults_say_whose_they_are(api: FakeApi, desk: RecordingDesk) -> None:
 
 
 def test_no_notebook_sets_its_owners_defaults(api: FakeApi, desk: RecordingDesk) -> None:
-    said = refused(desk, "defaults --idle 2h --for default")
+    said = refused(desk, "defaults --idle 2h --for default --max-price 1.5")
     assert "no notebook can change them" in said
-    assert "`computehub gpu defaults --idle 2h --for default`" in said
+    assert "`computehub gpu defaults --idle 2h --for default --max-price 1.5`" in said
     assert not api.sent("PUT", "me/defaults")
 
 
@@ -323,10 +324,12 @@ def test_a_shell_sets_the_defaults_that_it_names(api: FakeApi, desk: RecordingDe
     assert "15 min, your default" in run(desk, "defaults --idle 15m")
     assert "15 min, your default" in run(desk, "defaults --for 90m"), "what is not named stays"
     assert "20 min, the administrator's" in run(desk, "defaults --idle default")
+    assert "at most 2.50 credits an hour each" in run(desk, "defaults --max-price 2.5")
     assert [asked.body for asked in api.sent("PUT", "me/defaults")] == [
         {"idle_timeout_seconds": 900},
         {"duration_seconds": 5400},
         {"idle_timeout_seconds": None},
+        {"max_rate_microcredits_per_hour": 2_500_000},
     ]
 
 

@@ -222,6 +222,25 @@ def test_the_preview_says_which_idle_time_holds(api: FakeApi, desk: RecordingDes
     assert api.sent("POST", "switches")[1].body["idle_timeout_seconds"] == 600
 
 
+def test_a_default_of_what_it_may_cost_holds_unless_the_command_says_more(api: FakeApi, desk: RecordingDesk) -> None:
+    api.offers = [offer("A100", 4, count=1, free=1), offer("T4", 1, count=2, free=2)]
+    api.me["defaults"]["max_rate_microcredits_per_hour"] = 2 * M
+    said = refused(desk, "on A100")
+    assert "A100 costs 4.00 credits an hour, more than your default of at most 2.00." in said
+    assert "%gpu on A100 --max-price 4" in said
+    assert not api.sent("POST", "switches")
+    run(desk, "on A100 --max-price 4 --for 1h")
+    assert api.sent("POST", "switches")[0].body["max_rate_microcredits_per_hour"] == 4 * M
+    api.switch = None
+    run(desk, "on T4")
+    assert api.sent("POST", "switches")[1].body["max_rate_microcredits_per_hour"] == M, "no more than was shown"
+    api.switch = None
+    desk.pages.clear()
+    with pytest.raises(GpuProblem):  # the cheapest that the fake finds is its first, and the limit went along
+        run(desk, "on")
+    assert api.sent("POST", "quotes")[-1].body["max_rate_microcredits_per_hour"] == 2 * M
+
+
 def above_the_allowance(api: FakeApi) -> None:
     def ask_the_browser(asked: Asked) -> Any:
         if asked.body.get("approval_id") == "appr_1":

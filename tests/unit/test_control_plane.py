@@ -258,6 +258,21 @@ def test_a_persons_length_holds_where_the_wish_has_none_as_far_as_the_money_last
     assert hub.take(browser(), "k2", model="V100", duration_seconds=None)["ends_at"] == "2026-03-02T12:36:00Z"
 
 
+def test_a_persons_price_limit_holds_on_the_spot_where_the_wish_has_none(hub: Plane) -> None:
+    hub.set_defaults(browser(), max_rate_microcredits_per_hour=CREDIT)
+    with pytest.raises(Invalid, match=r"above your maximum of 1\.00") as refusal:
+        hub.take(model="V100", duration_seconds=600)
+    assert refusal.value.details["field"] == "max_rate_microcredits_per_hour"
+    dear = {"model": "V100", "duration_seconds": 600, "max_rate_microcredits_per_hour": 3 * CREDIT}
+    lease = hub.take(**dear)
+    assert lease["model"] == "V100"
+    hub.release_lease(lease["id"], "returned")
+    hub.set_defaults(browser("bob"), max_rate_microcredits_per_hour=CREDIT)
+    slot = {"when": "2026-03-02T09:00:00Z", "duration_seconds": 3600}
+    hub.book(browser("bob"), "b", model="V100", **slot)
+    assert hub.take(browser("bob"), "k2", model=None)["model"] == "V100", "what is booked was chosen by its price"
+
+
 def test_a_kernel_does_not_set_its_owners_defaults(hub: Plane) -> None:
     with pytest.raises(Forbidden):
         hub.set_defaults(kernel(), idle_timeout_seconds=7200)

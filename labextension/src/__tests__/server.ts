@@ -81,7 +81,12 @@ export function person(over: Partial<Person> = {}): Person {
       by_origin: { granted: 10_000_000, purchased: 0, earned: 0 },
     },
     allowance: { per_day_microcredits: 5_000_000, left_microcredits: 3_000_000 },
-    defaults: { idle_timeout_seconds: null, duration_seconds: null, changed_at: null },
+    defaults: {
+      idle_timeout_seconds: null,
+      duration_seconds: null,
+      max_rate_microcredits_per_hour: null,
+      changed_at: null,
+    },
     control_plane: "embedded",
     ...over,
   } as Person;

@@ -10,7 +10,8 @@ import { defaults as plugin } from "../plugins/defaults";
 import { FakeServer, person, refusal } from "./server";
 
 const events = { stream: { connect: () => true, disconnect: () => true } };
-const NEVER = { idle_timeout_seconds: null, duration_seconds: null, changed_at: null };
+const NOTHING = { idle_timeout_seconds: null, duration_seconds: null, max_rate_microcredits_per_hour: null };
+const NEVER = { ...NOTHING, changed_at: null };
 const AT = "2026-03-02T09:00:00Z";
 
 /** JupyterLab's settings of one browser tab. */
@@ -66,6 +67,15 @@ describe("SharedDefaults", () => {
     await settings.set("idleMinutes", 0);
     await settled();
     expect(sent(server)[1]).toEqual({ idle_timeout_seconds: null });
+  });
+
+  it("knows credits and their parts", async () => {
+    const there = { max_rate_microcredits_per_hour: 800_000, changed_at: AT };
+    const { server, settings } = await opened({ maxCreditsPerHour: 0 }, there);
+    expect(settings.values["maxCreditsPerHour"]).toBe(0.8);
+    await settings.set("maxCreditsPerHour", 2.3);
+    await settled();
+    expect(sent(server)).toEqual([{ max_rate_microcredits_per_hour: 2_300_000 }]);
   });
 
   it("shows what was changed elsewhere, and does not send it back", async () => {

@@ -872,6 +872,7 @@ export interface components {
      * @example {
      *       "idle_timeout_seconds": 1800,
      *       "duration_seconds": null,
+     *       "max_rate_microcredits_per_hour": null,
      *       "changed_at": "2026-03-02T09:00:00Z"
      *     }
      */
@@ -885,6 +886,8 @@ export interface components {
       duration_seconds: number | null;
       /** @description After how long without a running cell a GPU is given back. */
       idle_timeout_seconds: number | null;
+      /** @description The most that a device may cost an hour where a move takes one on the spot; null is no limit. */
+      max_rate_microcredits_per_hour: number | null;
     };
     Device: {
       index: number;
@@ -1221,6 +1224,7 @@ export interface components {
      *       "defaults": {
      *         "idle_timeout_seconds": 1800,
      *         "duration_seconds": null,
+     *         "max_rate_microcredits_per_hour": null,
      *         "changed_at": "2026-03-02T09:00:00Z"
      *       },
      *       "control_plane": "embedded",
@@ -1410,7 +1414,7 @@ export interface components {
       /** @description The display that shows the progress. */
       display_id?: string | null;
       duration_seconds?: components["schemas"]["DurationSeconds"];
-      /** @description After how long without a running cell the notebook moves back. */
+      /** @description After how long without a running cell the notebook moves back; null takes your default. */
       idle_timeout_seconds?: number | null;
       /** @description Which variables come along, as all, none or a list of names. */
       keep?: ("all" | "none") | string[];
@@ -2749,6 +2753,8 @@ export interface operations {
           duration_seconds?: components["schemas"]["DurationSeconds"];
           /** @description After how long without a running cell a GPU is given back, up to the administrator's `idle_timeout_max_seconds`. */
           idle_timeout_seconds?: number | null;
+          /** @description The most that a device may cost an hour, in microcredits, where a move takes one on the spot. */
+          max_rate_microcredits_per_hour?: number | null;
         };
       };
     };

@@ -24,13 +24,17 @@ export interface MoveFormProps {
 
 /** What a move to a GPU, or back, can be told. */
 export function MoveForm({ draft, onChange, offers, me, names, error }: MoveFormProps): JSX.Element {
-  const { trans } = useWords();
+  const { trans, formats } = useWords();
   const at = (field: string) => (error?.field === field ? error.message : null);
   const keep = <KeepField draft={draft} names={names} onChange={onChange} error={at("keep")} />;
   if (draft.target === "cpu") {
     return <div className="ch-MoveForm">{keep}</div>;
   }
   const limits = me?.limits;
+  const most = me?.defaults?.max_rate_microcredits_per_hour;
+  const emptyIs = most
+    ? trans.__("Empty for your usual limit, %1. A dearer GPU is refused.", formats.rate(most))
+    : trans.__("Empty for no limit. A dearer GPU is refused.");
   return (
     <div className="ch-MoveForm">
       <ModelField draft={draft} offers={offers} onChange={onChange} error={at("model")} />
@@ -58,7 +62,7 @@ export function MoveForm({ draft, onChange, offers, me, names, error }: MoveForm
         />
         <NumberField
           label={trans.__("At most, in credits an hour for each GPU")}
-          hint={trans.__("Empty for no limit. A dearer GPU is refused.")}
+          hint={emptyIs}
           value={draft.maxRate}
           min={0}
           step="any"

@@ -9,6 +9,7 @@ export interface Chosen {
   durationMinutes: number;
   keep: "all" | "none";
   idleMinutes: number;
+  maxCreditsPerHour: number;
   showWarnings: boolean;
   showStatusBar: boolean;
   calendarView: "week" | "day";
@@ -21,6 +22,7 @@ export const DEFAULTS: Readonly<Chosen> = {
   durationMinutes: 0,
   keep: "all",
   idleMinutes: 0,
+  maxCreditsPerHour: 0,
   showWarnings: true,
   showStatusBar: true,
   calendarView: "week",

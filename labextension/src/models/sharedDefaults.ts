@@ -8,8 +8,12 @@ import type { ComputeHub } from "./hub";
 import type { Preferences } from "./preferences";
 import type { ResourceState } from "./resource";
 
-/** The settings that hold in cells and in the shell too, by what the API calls them. */
-const SHARED = { durationMinutes: "duration_seconds", idleMinutes: "idle_timeout_seconds" } as const;
+/** The settings that hold in cells and in the shell too: what the API calls them, and how many of its units one is. */
+const SHARED = {
+  durationMinutes: { field: "duration_seconds", units: 60 },
+  idleMinutes: { field: "idle_timeout_seconds", units: 60 },
+  maxCreditsPerHour: { field: "max_rate_microcredits_per_hour", units: 1_000_000 },
+} as const;
 
 type Name = keyof typeof SHARED;
 
@@ -70,11 +74,11 @@ export class SharedDefaults implements IDisposable {
       return;
     }
     for (const name of NAMES) {
-      const minutes = this.preferences.get(name);
-      if (this.seen.has(name) && this.seen.get(name) !== minutes) {
+      const value = this.preferences.get(name);
+      if (this.seen.has(name) && this.seen.get(name) !== value) {
         this.touched.add(name);
       }
-      this.seen.set(name, minutes);
+      this.seen.set(name, value);
     }
     this.settleSoon();
   }
@@ -102,26 +106,26 @@ export class SharedDefaults implements IDisposable {
   }
 
   private async settleOne(name: Name): Promise<void> {
-    const minutes = this.preferences.get(name);
-    const here = minutes ? minutes * 60 : null;
+    const value = this.preferences.get(name);
+    const here = value ? Math.round(value * SHARED[name].units) : null;
     const me = this.hub.me.value;
-    const there = me?.defaults?.[SHARED[name]];
+    const there = me?.defaults?.[SHARED[name].field];
     if (here === there) {
       this.touched.delete(name);
       this.tell(name, null);
-    } else if (this.refused.get(name) === minutes) {
+    } else if (this.refused.get(name) === value) {
       // The same again would be refused again; what was typed stays to be corrected.
     } else if (this.touched.has(name) || (me?.identity === "owner" && me.defaults?.changed_at === null)) {
-      await this.send(name, minutes, here);
+      await this.send(name, value, here);
     } else if (there !== undefined) {
       await this.show(name, there);
     }
   }
 
-  private async send(name: Name, minutes: number, seconds: number | null): Promise<void> {
+  private async send(name: Name, value: number, here: number | null): Promise<void> {
     try {
-      const defaults = await this.hub.client.setDefaults({ [SHARED[name]]: seconds });
-      if (this.preferences.get(name) === minutes) {
+      const defaults = await this.hub.client.setDefaults({ [SHARED[name].field]: here });
+      if (this.preferences.get(name) === value) {
         this.touched.delete(name);
       }
       this.tell(name, null);
@@ -134,22 +138,21 @@ export class SharedDefaults implements IDisposable {
     } catch (reason) {
       const error = asApiError(reason);
       if (!error.isTransient) {
-        this.refused.set(name, minutes);
+        this.refused.set(name, value);
       }
       this.tell(name, error);
     }
   }
 
   /** Take over what the server has. Nobody changed it here, so it is not sent back. */
-  private async show(name: Name, seconds: number | null): Promise<void> {
-    // A shell may have set half a minute, and the settings know whole ones alone.
-    const minutes = seconds === null ? 0 : Math.max(1, Math.round(seconds / 60));
-    if (minutes === this.preferences.get(name)) {
+  private async show(name: Name, there: number | null): Promise<void> {
+    const value = settingOf(name, there);
+    if (value === this.preferences.get(name)) {
       return;
     }
-    this.seen.set(name, minutes);
+    this.seen.set(name, value);
     try {
-      await this.preferences.set(name, minutes);
+      await this.preferences.set(name, value);
     } catch (reason) {
       this.tell(name, new ApiError("unsaved", reason instanceof Error ? reason.message : String(reason)));
     }
@@ -178,4 +181,11 @@ export class SharedDefaults implements IDisposable {
   /** Changed in this tab, and not on the server yet. */
   private touched = new Set<Name>();
   private readonly using: IDisposable;
+}
+
+/** What the settings show of what the server has; 0 follows the administrator. */
+function settingOf(name: Name, there: number | null): number {
+  const value = (there ?? 0) / SHARED[name].units;
+  // A shell may have set half a minute, and the settings know whole ones alone.
+  return value && name !== "maxCreditsPerHour" ? Math.max(1, Math.round(value)) : value;
 }

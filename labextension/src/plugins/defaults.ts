@@ -11,7 +11,8 @@ import { IComputeHub, IPreferences } from "../tokens";
 /** The settings that hold in cells and in the shell too. */
 export const defaults: JupyterFrontEndPlugin<void> = {
   id: "computehub:defaults",
-  description: "Keeps the idle time and the usual length on the server, so that they hold in cells and the shell too.",
+  description:
+    "Keeps idle time, usual length and price limit on the server, so that they hold in cells and the shell too.",
   autoStart: true,
   requires: [IComputeHub, IPreferences, ITranslator],
   activate: ({ restored }: JupyterFrontEnd, hub: ComputeHub, preferences: Preferences, translator: ITranslator) => {

@@ -34,7 +34,7 @@ LISTS = {
 WISH = {"model": "V100", "starts_at": "2026-03-05T09:00:00Z", "duration_seconds": 3600}
 WRITES: dict[str, tuple[str, dict[str, Any]]] = {
     "me/allowance": ("PUT", {"per_day_microcredits": 1_000_000}),
-    "me/defaults": ("PUT", {"idle_timeout_seconds": 900, "duration_seconds": 1800}),
+    "me/defaults": ("PUT", {"idle_timeout_seconds": 900, "max_rate_microcredits_per_hour": 2_000_000}),
     "quotes": ("POST", WISH),
     "bookings": ("POST", WISH),
     "booking-series": (

@@ -46,7 +46,7 @@ def test_an_allowance_that_is_none_is_refused_by_name(hub: Hub, amount: object) 
     assert (refused.status_code, refused.json()["details"]["field"]) == (422, "per_day_microcredits")
 
 
-NOTHING_CHOSEN = {"idle_timeout_seconds": None, "duration_seconds": None}
+NOTHING_CHOSEN = {"idle_timeout_seconds": None, "duration_seconds": None, "max_rate_microcredits_per_hour": None}
 
 
 def chosen(api: Api) -> Any:
@@ -57,7 +57,7 @@ def test_defaults_are_their_persons_own_and_hold_whatever_way_they_come(hub: Hub
     alice = hub.as_("alice")
     assert alice.get("me/defaults").json() == {**NOTHING_CHOSEN, "changed_at": None}
     first = hub.browser("alice").put("me/defaults", {"idle_timeout_seconds": 1500}).json()
-    assert first == {"idle_timeout_seconds": 1500, "duration_seconds": None, "changed_at": moment(hub.clock.now())}
+    assert first == {**NOTHING_CHOSEN, "idle_timeout_seconds": 1500, "changed_at": moment(hub.clock.now())}
     hub.clock.advance(seconds=1)
     both = alice.put("me/defaults", {"duration_seconds": 1800}).json()
     assert both == {**first, "duration_seconds": 1800, "changed_at": moment(hub.clock.now())}, "the other stays"
@@ -86,6 +86,7 @@ def test_a_kernel_reads_the_defaults_and_changes_none(hub: Hub) -> None:
         ("idle_timeout_seconds", "20m", "idle_timeout_seconds"),
         ("duration_seconds", 299, "The length is between 5 and 1440 minutes."),
         ("duration_seconds", 86_401, "The length is between 5 and 1440 minutes."),
+        ("max_rate_microcredits_per_hour", 0, "1"),
         ("keep", "all", "keep"),
     ],
 )

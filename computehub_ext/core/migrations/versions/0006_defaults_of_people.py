@@ -17,4 +17,5 @@ def upgrade() -> None:
     # New columns without a constraint do not make SQLite copy the table.
     op.add_column("people", sa.Column("idle_timeout_seconds", sa.Integer(), nullable=True))
     op.add_column("people", sa.Column("duration_seconds", sa.Integer(), nullable=True))
+    op.add_column("people", sa.Column("max_rate_microcredits_per_hour", sa.BigInteger(), nullable=True))
     op.add_column("people", sa.Column("defaults_changed_at", UtcDateTime(), nullable=True))
