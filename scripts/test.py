@@ -43,7 +43,7 @@ BACKENDS = [
     "loadfile",
 ]
 # After these, and one after the other: see above.
-BACKENDS_IN_A_BROWSER = ["tests/e2e/test_places.py", "tests/e2e/test_memory.py", "--reruns", "2"]
+BACKENDS_IN_A_BROWSER = [*(f"tests/e2e/test_{each}.py" for each in ("places", "memory", "pulling")), "--reruns", "2"]
 NOTHING_WAS_RUN = 5
 
 

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
-import os
 import re
-import tarfile
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 from docker import APIClient
@@ -23,10 +19,10 @@ from computehub_ext.testing.docker_engine import Engine, docker_engine
 from computehub_ext.testing.kernels import wait_for
 from computehub_ext.testing.registry import Registry, registry
 from tests.support.containers import Place, nothing_left_of, state_folder
+from tests.support.pushed import pushed
 
 pytestmark = [pytest.mark.needs("docker"), pytest.mark.needs("registry")]
 
-LAYER_BYTES = 8_000_000
 LOGIN, HTPASSWD = "alice:secret", "alice:$2y$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n"
 
 
@@ -60,29 +56,6 @@ def place(engine: Engine, tmp_path: Path) -> Iterator[Place]:
         nothing_left_of(place.backends)
 
 
-def _made(api: APIClient, name: str, layers: int = 2) -> None:
-    """Make an image of some megabytes that can't be packed smaller."""
-    packed = io.BytesIO()
-    files = {f"{number}.bin": os.urandom(LAYER_BYTES) for number in range(layers)}
-    text = "FROM scratch\nENV COURSE=physics\n" + "".join(f"ADD {each} /\n" for each in files)
-    with tarfile.open(fileobj=packed, mode="w") as tar:
-        for path, contents in {**files, "Dockerfile": text.encode()}.items():
-            entry = tarfile.TarInfo(path)
-            entry.size = len(contents)
-            tar.addfile(entry, io.BytesIO(contents))
-    packed.seek(0)
-    for line in api.build(fileobj=packed, custom_context=True, tag=name, rm=True, decode=True):
-        assert "error" not in line, line
-
-
-def _pushed(api: APIClient, name: str, **more: Any) -> None:
-    """Make an image, and see to it that the registry alone has it."""
-    _made(api, name)
-    for line in api.push(name, stream=True, decode=True, **more):
-        assert "error" not in line, line
-    api.remove_image(name)
-
-
 def _ready(backend: DockerBackend) -> bool:
     return backend.health().ok
 
@@ -91,7 +64,7 @@ def test_an_image_that_is_missing_is_pulled_and_offers_say_how_far_it_is(
     place: Place, api: APIClient, open_registry: Registry
 ) -> None:
     name = f"{open_registry.name}/course:1"
-    _pushed(api, name)
+    pushed(api, name)
     open_registry.hold()
     backend = place.backend(image=name, pull="missing", python="python3", warm_count=1)
     sentence = re.compile(rf"The image {name} is being pulled: (4\d|50) %, [78] of 16 MB\.")
@@ -111,7 +84,7 @@ def test_a_pull_that_was_cut_off_goes_on_with_the_next_control_plane(
     place: Place, api: APIClient, open_registry: Registry
 ) -> None:
     name = f"{open_registry.name}/course:2"
-    _pushed(api, name)
+    pushed(api, name)
     open_registry.hold()
     first = place.backend(image=name, pull="missing")
     wait_for(lambda: " of 16 MB" in first.health().message, 20)
@@ -124,7 +97,7 @@ def test_a_pull_that_was_cut_off_goes_on_with_the_next_control_plane(
 
 def test_without_the_setting_nothing_is_pulled(place: Place, api: APIClient, open_registry: Registry) -> None:
     name = f"{open_registry.name}/course:3"
-    _pushed(api, name)
+    pushed(api, name)
     backend = place.backend(image=name)
     assert f"`computehub image pull {name}`" in backend.health().message
     with pytest.raises(Refused, match="does not have the image"):
@@ -143,7 +116,7 @@ def test_what_a_registry_gives_only_to_some_is_got_with_the_account_s_own_login(
     user, _, password = LOGIN.partition(":")
     with registry(engine, folder, htpasswd=HTPASSWD) as closed:
         name = f"{closed.name}/course:4"
-        _pushed(api, name, auth_config={"username": user, "password": password})
+        pushed(api, name, auth_config={"username": user, "password": password})
         backend = place.backend(image=name, pull="missing")
         wait_for(lambda: "is not tried again" in backend.health().message, 20)
         assert f"`docker login {closed.name}`" in backend.health().message
@@ -177,7 +150,7 @@ def test_the_shell_command_pulls_a_place_s_image_and_says_how_far_it_is(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     name = f"{open_registry.name}/course:5"
-    _pushed(api, name)
+    pushed(api, name)
     places = {"gpu-server": {"kind": "docker", "image": name, "engine_url": engine.url}}
     (tmp_path / "jupyter_server_config.py").write_text(f"c.ComputeHub.places = {places!r}\n")
     monkeypatch.setenv("JUPYTER_CONFIG_DIR", str(tmp_path))

@@ -109,6 +109,29 @@ describe("Resource", () => {
     resource.dispose();
   });
 
+  it("looks soon again after a value that will not stay, while somebody looks at it", async () => {
+    jest.useFakeTimers();
+    let left = 3;
+    const fetch = jest.fn(async () => (left -= 1));
+    const options = { name: "test", intervalMs: 1e7, soonMs: (value: number) => (value ? 1000 : 0) };
+    const resource = new Resource(fetch, options);
+    const use = resource.use();
+    await jest.advanceTimersByTimeAsync(900);
+    expect(fetch).toHaveBeenCalledTimes(1);
+    await jest.advanceTimersByTimeAsync(400);
+    expect(fetch).toHaveBeenCalledTimes(2);
+    hide(true);
+    await jest.advanceTimersByTimeAsync(20_000);
+    expect(fetch).toHaveBeenCalledTimes(2);
+    hide(false);
+    resource.look();
+    await jest.advanceTimersByTimeAsync(20_000);
+    expect(fetch).toHaveBeenCalledTimes(3);
+    use.dispose();
+    resource.dispose();
+    jest.useRealTimers();
+  });
+
   it("tries again by itself, later each time, while somebody looks; and not what was refused for good", async () => {
     jest.useFakeTimers();
     let error: ApiError | null = new ApiError("unreachable", "gone");

@@ -15,6 +15,8 @@ import { Resource } from "./resource";
 /** Somebody else's event is looked at within this time, at random, so that fifty panels don't ask at one moment. */
 const OTHERS_WITHIN_MS = 4000;
 const UPCOMING_MOST = 20;
+/** A place that gets its image or its engine back tells of it by no event. */
+const UNWELL_AGAIN_MS = 8000;
 
 /** What the hub does to a resource, whatever it holds. */
 type Shared = Pick<Resource<never>, "invalidate" | "look" | "dispose">;
@@ -34,7 +36,10 @@ export class ComputeHub implements IDisposable {
     this.live = new Live(events);
     const { client } = this;
     this.me = new Resource(() => client.getMe(), { name: "me", intervalMs: 120_000 });
-    this.offers = new Resource(async () => (await client.listOffers()).items, { name: "offers" });
+    this.offers = new Resource(async () => (await client.listOffers()).items, {
+      name: "offers",
+      soonMs: (offers) => (offers.some(({ unwell }) => unwell) ? UNWELL_AGAIN_MS : 0),
+    });
     this.leases = new Resource(() => this.fetchLeases(), { name: "leases" });
     this.bookings = new Resource(
       async () => (await client.listBookings({ state: "upcoming", limit: UPCOMING_MOST })).items,

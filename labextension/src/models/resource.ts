@@ -22,10 +22,12 @@ export interface ResourceState<Value> {
   readonly isFetching: boolean;
 }
 
-export interface ResourceOptions {
+export interface ResourceOptions<Value> {
   name: string;
   /** How often to look without being told, in milliseconds. Events tell most; this is for what they miss. */
   intervalMs?: number;
+  /** How soon to look again after this value, where that is before the next look; 0 where there is no hurry. */
+  soonMs?: (value: Value) => number;
 }
 
 /**
@@ -35,8 +37,9 @@ export interface ResourceOptions {
 export class Resource<Value> implements IDisposable {
   constructor(
     private readonly fetchValue: () => Promise<Value>,
-    { name, intervalMs = INTERVAL_MS }: ResourceOptions,
+    { name, intervalMs = INTERVAL_MS, soonMs = () => 0 }: ResourceOptions<Value>,
   ) {
+    this.soonMs = soonMs;
     this.poll = new Poll({
       auto: false,
       name: `computehub:${name}`,
@@ -135,6 +138,7 @@ export class Resource<Value> implements IDisposable {
           this.isWanted = true;
         } else {
           this.show({ value, error: null, isFetching: false });
+          this.lookSoon(this.soonMs(value));
         }
       } catch (reason) {
         this.isStale = true;
@@ -156,6 +160,14 @@ export class Resource<Value> implements IDisposable {
     }
   }
 
+  /** What is on its way is not told by events. */
+  private lookSoon(ms: number): void {
+    window.clearTimeout(this.again);
+    if (ms && !this._isDisposed) {
+      this.again = window.setTimeout(() => this.invalidate(), ms * (1 + Math.random() / 4));
+    }
+  }
+
   /** For the poll, whose backoff is told by a rejection. */
   private async fetchOrThrow(): Promise<void> {
     if (this.running || Date.now() - this.askedAt > JUST_NOW_MS) {
@@ -174,6 +186,7 @@ export class Resource<Value> implements IDisposable {
   }
 
   private readonly poll: Poll;
+  private readonly soonMs: (value: Value) => number;
   private _changed = new Signal<this, ResourceState<Value>>(this);
   private _isDisposed = false;
   private _state: ResourceState<Value> = { value: undefined, error: null, isFetching: false };
