@@ -142,7 +142,8 @@ class Listener(End):
     port:
         The one to listen on; 0 picks one.
     published:
-        The port that the other machine has to ask for, where it is another.
+        The port that the other machine has to ask for, where it is another. Who publishes a port comes to it at an
+        address that nobody told us: it is listened on at all of them.
     """
 
     def __init__(self, ticket: str, host: str, port: int = 0, published: int = 0) -> None:
@@ -153,16 +154,16 @@ class Listener(End):
         self.socket.curve_server = True
         self.socket.router_mandatory = 1  # who is gone is told, not passed over
         try:
-            bound = self._bind(host, port)
+            everywhere = "[::]" if ":" in host else "0.0.0.0"
+            bound = self._bind((everywhere,) if published else (_bracketed(host), everywhere), host, port)
         except BaseException:
             self.close()
             raise
         self.address = f"tcp://{_bracketed(host)}:{published or bound}"
         self.curve_key = self.public.decode("ascii")
 
-    def _bind(self, host: str, port: int) -> int:
-        everywhere = "[::]" if ":" in host else "0.0.0.0"
-        for where in (_bracketed(host), everywhere):
+    def _bind(self, places: tuple[str, ...], host: str, port: int) -> int:
+        for where in places:
             try:
                 self.socket.bind(f"tcp://{where}:{port or '*'}")
             except self._zmq.ZMQError as error:

@@ -84,6 +84,18 @@ def test_without_a_pool_none_is_kept(make: Make, state_dir: Path) -> None:
     assert backend.warm_count == 0
 
 
+def test_when_nobody_comes_they_go_and_a_look_at_a_move_brings_them_back(
+    make: Make, state_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = make(1)
+    monkeypatch.setattr(backend._warm, "_clock", lambda: time.monotonic() + backend._warm.settings.idle_seconds)
+    backend._warm._wake.set()
+    wait_for(lambda: not labelled(owner_of(state_dir)), message="it was kept though nobody came")
+    wait_for(lambda: standbys(state_dir) == [], message="its files were kept")
+    backend.expect("T4")
+    wait_for(lambda: backend.warm_count == 1, message="none came back")
+
+
 def test_closing_the_backend_lets_them_go(make: Make, state_dir: Path) -> None:
     make(1).close()
     wait_for(lambda: not labelled(owner_of(state_dir)), 5, message="a standby kernel was kept")

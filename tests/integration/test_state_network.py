@@ -240,6 +240,15 @@ def test_it_listens_where_it_was_told_to_and_else_everywhere(source: Notebook) -
     assert far["address"] == "tcp://192.0.2.1:4711"
 
 
+def test_a_published_port_is_listened_on_wherever_it_is_published_from(source: Notebook) -> None:
+    """A container's, published at 127.0.0.1 of its machine, which is not the container's own."""
+    listener = network.Listener(TICKET, "127.0.0.1", 0, 4711)
+    bound = listener.socket.last_endpoint
+    listener.close()
+    assert listener.address == "tcp://127.0.0.1:4711"
+    assert bound.startswith(b"tcp://0.0.0.0:")
+
+
 def listening_at(port: int) -> list[str]:
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return [row[1].partition(":")[0] for row in rows if row[3] == "0A" and int(row[1].partition(":")[2], 16) == port]

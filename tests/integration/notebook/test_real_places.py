@@ -90,6 +90,21 @@ def remote(tmp_path: Path) -> Iterator[Backend]:
 
 
 @pytest.fixture
+def curve(tmp_path: Path) -> Iterator[Backend]:
+    from computehub_ext.backends.docker import DockerBackend
+    from computehub_ext.testing.docker_engine import shared_engine
+    from tests.support.containers import nothing_left_of, settings_for, state_folder
+
+    work = tmp_path / "work"
+    work.mkdir()
+    over_ports = {"transport": "curve", "network": "bridge", "memory_mib": 1500}
+    with shared_engine("remote") as engine, state_folder() as folder:
+        backend = DockerBackend(folder, settings_for(engine, work, publish_host=engine.address, **over_ports))
+        yield backend
+        nothing_left_of([backend])
+
+
+@pytest.fixture
 def slurm(tmp_path: Path) -> Iterator[Backend]:
     from computehub_ext.backends.slurm import SlurmBackend
     from computehub_ext.testing.slurm_cluster import slurm_cluster
@@ -111,7 +126,7 @@ async def moved(rest: Rest, target: str, kernel_id: str) -> dict[str, Any]:
 @contextmanager
 def reached_from(server: JupyterServer, kind: str) -> Iterator[str]:
     """Give the address at which kernels of a place reach a server; over a network it takes one more ear."""
-    if kind != "remote":
+    if kind not in ("remote", "curve"):
         yield server.url
         return
 
@@ -129,6 +144,7 @@ def reached_from(server: JupyterServer, kind: str) -> Iterator[str]:
 @pytest.mark.parametrize(
     "kind", [pytest.param("docker", marks=pytest.mark.needs("docker")),
              pytest.param("remote", marks=[pytest.mark.needs("docker"), pytest.mark.allow_hosts(REMOTE_HOSTS)]),
+             pytest.param("curve", marks=[pytest.mark.needs("docker"), pytest.mark.allow_hosts(REMOTE_HOSTS)]),
              pytest.param("slurm", marks=pytest.mark.needs("slurm"))],
 )  # fmt: skip
 async def test_a_notebook_moves_there_works_outlives_its_server_and_comes_back(
