@@ -29,7 +29,7 @@ ENGINES = {
 }
 """A program of each package that the tests of Docker and Slurm need."""
 MODULES = ("/usr/share/lmod", "/usr/share/modules/init")
-"""Lmod or Environment Modules, which Debian has one or the other of: the one that is there stays."""
+"""Lmod or Environment Modules, of which Debian lets one be there: it stays. The latter changes fewer shells."""
 SYSTEM_PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"))
 
 
@@ -44,7 +44,7 @@ def missing() -> list[str]:
 
 def missing_engines() -> list[str]:
     packages = [package for program, package in ENGINES.items() if not shutil.which(program, path=SYSTEM_PATH)]
-    return packages + ([] if any(Path(path).exists() for path in MODULES) else ["lmod"])
+    return packages + ([] if any(Path(path).exists() for path in MODULES) else ["environment-modules"])
 
 
 def main() -> int:

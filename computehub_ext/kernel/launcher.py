@@ -57,6 +57,7 @@ REASONS = (
     "start_failed",
 )
 """Exit code ``NO_CODE + index``; new ones go last, since a job may end after an upgrade of the control plane."""
+ORDINARY = ("exited", "stopped")  # exit code 0: in a site's accounting these are no failed jobs
 
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -197,7 +198,7 @@ class Launcher:
         if self.kernel is not None:
             self.kernel.clear()
         reason = (self.end or {}).get("reason", "start_failed")
-        return 0 if reason == "exited" else NO_CODE + (REASONS.index(reason) if reason in REASONS else 1)
+        return 0 if reason in ORDINARY else NO_CODE + (REASONS.index(reason) if reason in REASONS else 1)
 
     def _is_over(self) -> bool:
         if self.end is not None:
@@ -205,11 +206,10 @@ class Launcher:
         if self.state == "waiting" and self.spare.poll() is not None and not self.is_signalled:
             self._finish("start_failed", f"What was kept for the kernel on {socket.gethostname()} was ended.")
         elif self.state == "waiting" and (self.is_signalled or self._has_waited()):
-            unwanted = self.wait_until and not self.is_signalled
-            self._finish(
-                "unpaid" if unwanted else "start_failed",
-                "Nobody came for what was kept." if unwanted else "Nobody said what to start.",
-            )
+            if self.wait_until and not self.is_signalled:
+                self._finish("unpaid", "Nobody came for what was kept.")
+            else:
+                self._finish("start_failed", "Nobody said what to start.")
         return False
 
     def _has_waited(self) -> bool:

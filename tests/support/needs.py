@@ -83,7 +83,7 @@ NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
     "sshd": (lambda: not ssh_server.lacking(), "OpenSSH's server (openssh-server)"),
     "registry": (lambda: not registry.lacking(), "Debian's docker-registry"),
     "slurm": (_has_slurm, "root and Slurm's programs (slurmctld, slurmd, slurm-client, munge)"),
-    "modules": (_has_modules, "Lmod or Environment Modules (Debian's lmod)"),
+    "modules": (_has_modules, "Environment Modules or Lmod (Debian's environment-modules, lmod)"),
     "slurmdbd": (
         lambda: all(map(shutil.which, books.PROGRAMS)),
         "slurmdbd and MariaDB's mariadbd (mariadb-server-core)",
