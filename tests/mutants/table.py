@@ -1112,6 +1112,20 @@ MUTANTS: tuple[Mutant, ...] = (
         test="tests/unit/test_job_environment.py::test_without_gpus_of_its_own_a_job_s_kernel_sees_none",
     ),
     Mutant(
+        name="a secret that a site's module sets reaches the kernel",
+        file="computehub_ext/kernel/runner.py",
+        old="name.startswith(prefixes))) and not secret.search(name)\n",
+        new="name.startswith(prefixes)))\n",
+        test="tests/unit/test_job_environment.py::test_what_the_modules_and_the_prologue_set_is_seen_but_no_secret",
+    ),
+    Mutant(
+        name="a job that no waiting helps is waited for, and the person told to try again",
+        file="computehub_ext/backends/slurm/commands.py",
+        old="        if words.is_never(policy):\n",
+        new="        if False:\n",
+        test="tests/integration/test_slurm_accounting.py::test_what_the_books_do_not_allow_is_refused_soon_and_not_billed",
+    ),
+    Mutant(
         name="a pool is billed whose jobs ask for no GPU",
         file="computehub_ext/backends/slurm/settings.py",
         old="        if model in self.gres or self.default_gres:\n",
