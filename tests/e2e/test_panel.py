@@ -70,3 +70,7 @@ def test_the_launcher_opens_the_calendar_and_a_setting_proposes_the_usual_gpu(la
     expect(idle_minutes).to_have_value("30", timeout=30_000)
     lab.api("me/defaults", user="alice", method="PUT", body={"idle_timeout_seconds": None})
     expect(idle_minutes).to_have_value("0", timeout=30_000)
+    eventually(
+        "what is shown is saved, as the page will be closed",
+        lambda: '"idleMinutes": 0' in lab.request(SETTINGS, user="alice")["raw"],
+    )
