@@ -13,7 +13,7 @@ ARGS ?=
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: ## Set everything up and open JupyterLab on the demo notebook (PORT=8888, NO_BROWSER=1, CONFIG=examples/docker.py)
+demo: ## Set everything up and open JupyterLab on the demo notebook (PORT=8888, NO_BROWSER=1, CONFIG=docs/examples/docker.py)
 	@$(PYTHON) scripts/setup.py demo
 	@exec $(RUN) -m computehub_ext.cli demo $(if $(PORT),--port $(PORT)) $(if $(NO_BROWSER),--no-browser) $(if $(CONFIG),--config '$(CONFIG)')
 

@@ -193,7 +193,9 @@ class ComputeHub(ExtensionApp):
             try:
                 check(self.places, self.pools)
             except Misconfigured as error:
-                raise TraitError(f"ComputeHub.places and ComputeHub.pools: {error}") from error
+                # Jupyter would log any other exception and go on without ComputeHub: people would find no GPU and an
+                # administrator no reason, and later an exam no lock.
+                raise SystemExit(f"ComputeHub.places and ComputeHub.pools: {error}") from None
         who = identity.mode(self.serverapp.identity_provider, self.identity)
         self.plane = LazyPlane(lambda: self._open(who), log=self.log)
         self.settings["computehub_plane"] = self.plane
@@ -221,7 +223,9 @@ class ComputeHub(ExtensionApp):
     async def stop_extension(self) -> None:
         from computehub_ext.notebook import wiring
 
-        assert self.serverapp is not None, "only an extension that was loaded is stopped"
+        assert self.serverapp is not None, "only an extension that was linked is stopped"
+        if not hasattr(self, "plane"):
+            return  # it failed while it was loaded, which Jupyter has logged
         # A second server on this database goes on, and so do its leases.
         kernel_ids = self.serverapp.kernel_manager.list_kernel_ids()
         await wiring.stop(self.serverapp, end_leases=self.end_leases_on_stop)

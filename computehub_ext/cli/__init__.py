@@ -56,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
     demo.add_argument("--port", type=int, help="the port to serve at (8888, or the next that is free)")
     demo.add_argument("--no-browser", action="store_true", help="open no browser (also: NO_BROWSER=1)")
     demo.add_argument("--folder", default=".demo", help="where the demo keeps notebooks and accounts (%(default)s)")
-    demo.add_argument("--config", metavar="FILE", help="settings with places and pools, such as examples/docker.py")
+    demo.add_argument("--config", metavar="FILE", help="places and pools, such as those of docs/examples/docker.py")
     grant = words.add_parser("grant", help="give a person credits")
     grant.add_argument("username", metavar="USER")
     grant.add_argument("amount", metavar="AMOUNT", help="credits, such as 50 or 2.5")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +20,7 @@ from .wording import as_typed, credits_as_typed, in_words
 
 HISTORY_PAGE = 200
 HISTORY_PAGES_MAX = 25
+SETTLE_SECONDS, SETTLE_SECONDS_MAX = 0.2, 5.0
 
 
 def run(words: Sequence[str], desk: Desk) -> None:
@@ -54,8 +56,18 @@ def show_bookings(desk: Desk, given: SimpleNamespace) -> None:
 
 
 def show_history(desk: Desk, given: SimpleNamespace) -> None:
+    _until_settled(desk)
     lines = list(itertools.islice(pages.merged(_history_lines(desk)), given.limit))
     desk.show(pages.history_page(lines, desk.zone))
+
+
+def _until_settled(desk: Desk) -> None:
+    """Wait a moment for the charge of a GPU that was just left: its kernel ends behind the cells that run on."""
+    give_up = time.monotonic() + SETTLE_SECONDS_MAX
+    while any(lease.get("state") == "closing" for lease in pages.items_of(desk.link.get("leases", state="open"))):
+        if time.monotonic() > give_up:
+            return
+        time.sleep(SETTLE_SECONDS)
 
 
 def _history_lines(desk: Desk) -> Iterator[dict[str, Any]]:

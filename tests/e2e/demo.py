@@ -17,6 +17,7 @@ from computehub_ext.testing.docker_engine import docker_engine
 from computehub_ext.testing.slurm_cluster import slurm_cluster
 from tests.e2e.lab import MARK, OVERRIDES, ROOT, Lab, free_port
 
+EXAMPLES = ROOT / "docs" / "examples"
 ENDED_IN_SECONDS = 60.0
 SECRET = "STORE_TOKEN"
 """A variable of the server's that no kernel on a GPU may see."""
@@ -46,7 +47,7 @@ def site(kind: str, folder: Path) -> Iterator[Site]:
             # The example, but for what this engine calls its socket and its image.
             here = {"engine_url": engine.url, "image": engine.image, "python": engine.python}
             config = folder / "docker_here.py"
-            example = str(ROOT / "examples" / "docker.py")
+            example = str(EXAMPLES / "docker.py")
             config.write_text(f"load_subconfig({example!r})\nc.ComputeHub.places['docker'].update({here!r})\n")
 
             # Others use the engine at the same time: the demo's are those that see its notebooks.
@@ -63,7 +64,7 @@ def site(kind: str, folder: Path) -> Iterator[Site]:
             def jobs() -> str:
                 return cluster.run("squeue", "--noheader", "--states=PENDING,RUNNING,COMPLETING")
 
-            yield Site("slurm", ROOT / "examples" / "slurm.py", environment, "'SLURM_JOB_ID' in os.environ", jobs)
+            yield Site("slurm", EXAMPLES / "slurm.py", environment, "'SLURM_JOB_ID' in os.environ", jobs)
         else:
             yield Site("local")
 

@@ -179,6 +179,7 @@ class FakeApi:
             "offers": {"items": self.offers, "next": None},
             "bookings": {"items": self.bookings, "next": None},
             "history": {"items": self.history, "next": None},
+            "leases": {"items": [self.lease] if self.lease else [], "next": None},
             "approvals": {"items": list(self.approvals.values()), "next": None},
         }
         if asked.path in plain:

@@ -182,6 +182,18 @@ def test_history(api: FakeApi, desk: RecordingDesk) -> None:
     assert "<b>" not in desk.pages[0].html()
 
 
+def test_history_waits_for_the_charge_of_a_gpu_that_was_just_left(api: FakeApi, desk: RecordingDesk) -> None:
+    def leases(asked: Asked) -> Json:
+        closing = len(api.sent("GET", "leases")) < 3
+        if not closing:
+            api.history = [charge(0)]
+        return {"items": [{"id": "lease_1", "state": "closing" if closing else "closed"}], "next": None}
+
+    api.answers["GET", "leases"] = leases
+    assert "charged" in run(desk, "history")
+    assert api.sent("GET", "leases")[0].query == {"state": "open"}
+
+
 def charge(second: int, memo: str = "T4 for a.ipynb", origin: str = "granted") -> Json:
     at = (datetime.fromisoformat(NOW) + timedelta(seconds=second)).isoformat().replace("+00:00", "Z")
     return {"id": f"e{second}", "at": at, "kind": "draw", "amount_microcredits": -1000, "memo": memo, "origin": origin}

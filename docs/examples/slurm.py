@@ -1,4 +1,4 @@
-"""The tour in jobs of a Slurm cluster: ``make demo CONFIG=examples/slurm.py``, where ``sinfo`` works.
+"""The tour in jobs of a Slurm cluster: ``make demo CONFIG=docs/examples/slurm.py``, where ``sinfo`` works.
 
 It goes to the cluster that Slurm's own commands would ask, so $SLURM_CONF counts. As it stands it fits the one that
 ``python -m computehub_ext.testing.slurm_cluster`` starts. What the settings mean is in docs/how-to/slurm.md.

@@ -1,4 +1,4 @@
-"""The tour in containers of this machine's Docker: ``make demo CONFIG=examples/docker.py``.
+"""The tour in containers of this machine's Docker: ``make demo CONFIG=docs/examples/docker.py``.
 
 It takes Docker and an image, such as the one that ``.venv/bin/computehub image build slim`` makes. What the settings
 mean is in docs/how-to/docker.md.
