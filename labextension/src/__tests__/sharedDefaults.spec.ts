@@ -105,6 +105,49 @@ describe("SharedDefaults", () => {
     expect(back.settings.values["idleMinutes"]).toBe(0);
   });
 
+  it.each([
+    [{ idleMinutes: 15, maxCreditsPerHour: 2.5 }],
+    [{ durationMinutes: 90, maxCreditsPerHour: 2.5 }],
+    [{ durationMinutes: 90, idleMinutes: 15, maxCreditsPerHour: 2.5 }],
+  ])("sends all that an owner chose before the server was told of any, and erases none: %j", async (here) => {
+    const { hub, kept, server, settings } = await opened(here, NEVER, { identity: "owner" });
+    await hub.me.refresh();
+    await settled();
+    const told = {
+      duration_seconds: "durationMinutes" in here ? 5400 : null,
+      idle_timeout_seconds: "idleMinutes" in here ? 900 : null,
+      max_rate_microcredits_per_hour: 2_500_000,
+    };
+    expect(kept.defaults).toEqual({ ...told, changed_at: AT });
+    expect(sent(server)).toHaveLength(Object.keys(here).length);
+    expect(settings.values).toEqual(here);
+    expect(settings.set).not.toHaveBeenCalled();
+  });
+
+  it("keeps what an owner chose though the first of it is refused and another has to wait", async () => {
+    const here = { durationMinutes: 90, idleMinutes: 15, maxCreditsPerHour: 2.5 };
+    const { hub, kept, preferences, server, settings, shared } = await opened(here, { changed_at: AT });
+    shared.dispose();
+    Object.assign(settings.values, here);
+    kept.defaults = { ...NEVER };
+    const before = sent(server).length;
+    const answers = [refusal(422, "invalid", "At most an hour."), undefined, refusal(503, "unavailable", "Starting.")];
+    server.on("GET me", () => ({ body: person({ identity: "owner", ...kept }) }));
+    server.on("PUT me/defaults", ({ body }) => {
+      const refused = answers.shift();
+      kept.defaults = refused ? kept.defaults : { ...kept.defaults, ...(body as object), changed_at: AT };
+      return refused ?? { body: kept.defaults };
+    });
+    await hub.me.refresh();
+    new SharedDefaults(hub, preferences);
+    await settled();
+    await hub.me.refresh();
+    await settled();
+    expect(settings.values).toEqual(here);
+    expect(sent(server).slice(before)).toHaveLength(4);
+    expect(kept.defaults).toMatchObject({ idle_timeout_seconds: 900, max_rate_microcredits_per_hour: 2_500_000 });
+  });
+
   it("tells once what the server refuses, leaves it to be corrected, and is content when it is", async () => {
     const { hub, server, settings, shared } = await opened({});
     const kept = "The idle timeout is between 1 and 120 minutes.";

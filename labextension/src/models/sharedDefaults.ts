@@ -106,20 +106,34 @@ export class SharedDefaults implements IDisposable {
   }
 
   private async settleOne(name: Name): Promise<void> {
-    const value = this.preferences.get(name);
-    const here = value ? Math.round(value * SHARED[name].units) : null;
     const me = this.hub.me.value;
-    const there = me?.defaults?.[SHARED[name].field];
+    if (me?.identity === "owner" && me.defaults?.changed_at === null) {
+      // Of all at once: after the first is sent the server was told something, and its nulls would take the others.
+      NAMES.filter((each) => this.here(each) !== this.there(each)).forEach((each) => this.touched.add(each));
+    }
+    const value = this.preferences.get(name);
+    const [here, there] = [this.here(name), this.there(name)];
     if (here === there) {
       this.touched.delete(name);
       this.tell(name, null);
     } else if (this.refused.get(name) === value) {
       // The same again would be refused again; what was typed stays to be corrected.
-    } else if (this.touched.has(name) || (me?.identity === "owner" && me.defaults?.changed_at === null)) {
+    } else if (this.touched.has(name)) {
       await this.send(name, value, here);
     } else if (there !== undefined) {
       await this.show(name, there);
     }
+  }
+
+  /** What is set here, as the server has it; null follows the administrator. */
+  private here(name: Name): number | null {
+    const value = this.preferences.get(name);
+    return value ? Math.round(value * SHARED[name].units) : null;
+  }
+
+  /** What the server has; undefined while that is not known. */
+  private there(name: Name): number | null | undefined {
+    return this.hub.me.value?.defaults?.[SHARED[name].field];
   }
 
   private async send(name: Name, value: number, here: number | null): Promise<void> {
@@ -178,7 +192,7 @@ export class SharedDefaults implements IDisposable {
   private refused = new Map<Name, number>();
   private running: Promise<void> | null = null;
   private seen = new Map<Name, number>();
-  /** Changed in this tab, and not on the server yet. */
+  /** Changed in this tab, or an owner's from before the server was told of any; and not on the server yet. */
   private touched = new Set<Name>();
   private readonly using: IDisposable;
 }
