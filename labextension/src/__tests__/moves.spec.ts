@@ -1,10 +1,11 @@
 import type { Event } from "@jupyterlab/services";
 import { Signal } from "@lumino/signaling";
 
-import type { Switch } from "../api/types";
+import type { Switch, SwitchRequest } from "../api/types";
+import { lacksOf } from "../components/moveResult";
 import { ComputeHub } from "../models/hub";
 import { costNow, secondsLeft, urgencyOf } from "../models/meter";
-import { modelsOf, newDraft, wishOf } from "../models/moveDraft";
+import { insistOn, modelsOf, newDraft, wishOf } from "../models/moveDraft";
 import type { Move } from "../models/moves";
 import { Moves } from "../models/moves";
 import { Previewer } from "../models/previewer";
@@ -235,5 +236,36 @@ describe("the meter", () => {
       "soon",
       "urgent",
     ]);
+  });
+});
+
+describe("the same wish all the same", () => {
+  const lost = [{ name: "lock", reason: "a lock" }];
+  const problems = [{ message: "The folder data is not there." }];
+  const wish = { target: "cpu", kernel_id: "k", keep: "all" } as const;
+  const failed = (details: object) =>
+    lacksOf(moveOf({ state: "failed", error: { code: "loss_not_accepted", message: "", details: details as never } }));
+
+  it("says yes to what was shown alone", () => {
+    expect(insistOn(wish, failed({ lost, problems: [] }))).toEqual({
+      ...wish,
+      accept_loss: true,
+      accept_problems: false,
+    });
+    expect(insistOn(wish, failed({ problems }))).toEqual({ ...wish, accept_loss: false, accept_problems: true });
+    expect(insistOn(wish, failed({ lost, problems }))).toEqual({ ...wish, accept_loss: true, accept_problems: true });
+    expect(insistOn(wish, failed({ lost, problems: [], only_there: true }))).toEqual({
+      ...wish,
+      accept_failures: true,
+    });
+  });
+
+  it("goes on saying what was said before", () => {
+    const rounds = [{ problems }, { lost, problems: [], only_there: true }, { lost, problems: [] }, { problems: [] }];
+    const said = rounds.reduce<SwitchRequest>((before, details) => insistOn(before, failed(details)), wish);
+    expect(said).toEqual({ ...wish, accept_failures: true, accept_loss: true, accept_problems: true });
+    const agreed = { ...wish, accept_loss: true };
+    expect(insistOn(agreed, failed({ problems }))).toMatchObject({ accept_loss: true, accept_problems: true });
+    expect(insistOn(agreed, lacksOf(null))).toEqual({ ...agreed, accept_problems: false });
   });
 });

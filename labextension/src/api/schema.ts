@@ -1403,9 +1403,11 @@ export interface components {
       waits: string | null;
     };
     SwitchRequest: {
+      /** @description Leave behind as well what turns out only there not to be rebuilt, whatever it is; the result names it. Without it such a move fails, its details say only_there, and everything is as before. */
+      accept_failures?: boolean;
       /** @description Go on though something can't come along. */
       accept_loss?: boolean;
-      /** @description Go on though the other place lacks a folder, a package or CUDA that the notebook uses. Where accept_loss is said too, what turns out not to be rebuilt there stays behind as well, and the result names it. */
+      /** @description Go on though the other place lacks a folder, a package or CUDA that the notebook uses. */
       accept_problems?: boolean;
       approval_id?: components["schemas"]["ApprovalId"];
       /** @description The booking to use. */

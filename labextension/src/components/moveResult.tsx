@@ -1,5 +1,6 @@
 import type { ApiError } from "../api/errors";
-import type { LostName, Switch } from "../api/types";
+import type { Switch } from "../api/types";
+import type { Lacks } from "../models/moveDraft";
 import type { MovePhase } from "../models/moves";
 import { LostNames } from "./movePreview";
 import { ErrorNote } from "./parts";
@@ -81,9 +82,9 @@ export function MoveResult(props: {
 }
 
 /** What a refusal for loss or for lacks is about. */
-export function lacksOf(value: Switch | null): { lost: LostName[]; problems: { message?: string }[] } {
-  const details = (value?.error?.details ?? {}) as { lost?: LostName[]; problems?: { message?: string }[] };
-  return { lost: details.lost ?? [], problems: details.problems ?? [] };
+export function lacksOf(value: Switch | null): Lacks {
+  const { lost = [], problems = [], only_there = false } = (value?.error?.details ?? {}) as Partial<Lacks>;
+  return { lost, problems, only_there };
 }
 
 function FailureDetails({ value }: { value: Switch | null }): JSX.Element | null {

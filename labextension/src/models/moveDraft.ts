@@ -1,4 +1,4 @@
-import type { Offer, SwitchRequest } from "../api/types";
+import type { LostName, Offer, SwitchRequest } from "../api/types";
 
 const MICROCREDITS_PER_CREDIT = 1_000_000;
 
@@ -39,6 +39,23 @@ export function wishOf(draft: MoveDraft, kernelId: string): SwitchRequest {
     }
   }
   return draft.acceptsLoss ? { ...wish, accept_loss: true } : wish;
+}
+
+/** Why a move failed that may go on all the same, as the API names it. */
+export interface Lacks {
+  lost: readonly LostName[];
+  problems: readonly { message?: string }[];
+  /** Only there it turned out that they can't be rebuilt. */
+  only_there: boolean;
+}
+
+/** The same wish once more, with a yes to what was shown and to nothing that nobody has seen yet. */
+export function insistOn(wish: SwitchRequest, { lost, problems, only_there }: Lacks): SwitchRequest {
+  if (only_there) {
+    return { ...wish, accept_failures: true };
+  }
+  const accept_loss = wish.accept_loss || lost.length > 0;
+  return { ...wish, accept_loss, accept_problems: wish.accept_problems || problems.length > 0 };
 }
 
 /** One row for each model: what is free comes first, then the cheaper. */

@@ -10,7 +10,7 @@ import type { Words } from "../components/words";
 import { WordsContext, useWords } from "../components/words";
 import type { ComputeHub } from "../models/hub";
 import type { MoveDraft } from "../models/moveDraft";
-import { newDraft } from "../models/moveDraft";
+import { insistOn, newDraft } from "../models/moveDraft";
 import type { Move, Moves } from "../models/moves";
 import type { NotebookPlace } from "../models/notebookPlace";
 import { PagesDialog } from "./pagesDialog";
@@ -219,11 +219,9 @@ function MovePage(props: DialogProps & { move: Move; onAgain: () => void }): JSX
     lost: trans.__("Lost sight of the move"),
   } as Record<string, string>;
   const leaseId = value?.lease_id;
-  const { lost, problems } = lacksOf(value);
-  // What the place lacks was looked at before a name could fail to be rebuilt there, and both are shown.
-  const again = { ...wish, accept_loss: wish.accept_loss || lost.length > 0, accept_problems: true };
+  const lacks = lacksOf(value);
   // Of a move that began elsewhere the rest of the wish is not known here: it is chosen again, with its price.
-  const canInsist = move.isAskedHere && phase === "failed" && (lost.length > 0 || problems.length > 0);
+  const canInsist = move.isAskedHere && phase === "failed" && (lacks.lost.length > 0 || lacks.problems.length > 0);
   return (
     <Page title={titles[phase] ?? trans.__("Not moved")} {...props} isForm>
       <MoveResult
@@ -248,7 +246,7 @@ function MovePage(props: DialogProps & { move: Move; onAgain: () => void }): JSX
           <Button
             kind="warn"
             label={trans.__("Move all the same")}
-            onClick={() => void moves.begin(move.kernelId, again)}
+            onClick={() => void moves.begin(move.kernelId, insistOn(wish, lacks))}
           />
         )}
         <Button kind="accept" label={trans.__("Close")} onClick={onClose} />
