@@ -177,7 +177,10 @@ class ComputeHub(ExtensionApp):
     def _link_jupyter_server_extension(self, serverapp: Any) -> None:
         from computehub_ext.notebook import wiring
 
-        super()._link_jupyter_server_extension(serverapp)
+        try:
+            super()._link_jupyter_server_extension(serverapp)
+        except TraitError as error:
+            raise _not_started(error) from None
         wiring.link(serverapp)
         # What is imported stays. To look through it for garbage once more, which our own objects would bring about,
         # takes 80 ms of the first page, and as long of some request later on.
@@ -188,14 +191,12 @@ class ComputeHub(ExtensionApp):
 
         assert self.serverapp is not None, "Jupyter links the extension before it loads it"
         if self.places or self.pools:
-            from computehub_ext.places import Misconfigured, check
+            from computehub_ext.places import check
 
             try:
                 check(self.places, self.pools)
-            except Misconfigured as error:
-                # Jupyter would log any other exception and go on without ComputeHub: people would find no GPU and an
-                # administrator no reason, and later an exam no lock.
-                raise SystemExit(f"ComputeHub.places and ComputeHub.pools: {error}") from None
+            except Exception as error:  # whatever somebody wrote there
+                raise _not_started(f"ComputeHub.places and ComputeHub.pools: {error}") from error
         who = identity.mode(self.serverapp.identity_provider, self.identity)
         self.plane = LazyPlane(lambda: self._open(who), log=self.log)
         self.settings["computehub_plane"] = self.plane
@@ -245,6 +246,12 @@ class ComputeHub(ExtensionApp):
             places=self.places,
             pools=self.pools,
         )
+
+
+def _not_started(why: object) -> SystemExit:
+    """What ends the server: any other exception Jupyter would log, and go on without ComputeHub or with its defaults.
+    People would find other GPUs at other prices or none, and later an exam no lock."""
+    return SystemExit(f"ComputeHub is not started, and so the server is not: {why}")
 
 
 main = ComputeHub.launch_instance

@@ -20,7 +20,7 @@ from .wording import as_typed, credits_as_typed, in_words
 
 HISTORY_PAGE = 200
 HISTORY_PAGES_MAX = 25
-SETTLE_SECONDS, SETTLE_SECONDS_MAX = 0.2, 5.0
+CHARGE_SECONDS, CHARGE_SECONDS_MAX = 0.1, 3.0
 
 
 def run(words: Sequence[str], desk: Desk) -> None:
@@ -56,18 +56,23 @@ def show_bookings(desk: Desk, given: SimpleNamespace) -> None:
 
 
 def show_history(desk: Desk, given: SimpleNamespace) -> None:
-    _until_settled(desk)
+    _until_charged(desk)
     lines = list(itertools.islice(pages.merged(_history_lines(desk)), given.limit))
     desk.show(pages.history_page(lines, desk.zone))
 
 
-def _until_settled(desk: Desk) -> None:
-    """Wait a moment for the charge of a GPU that was just left: its kernel ends behind the cells that run on."""
-    give_up = time.monotonic() + SETTLE_SECONDS_MAX
-    while any(lease.get("state") == "closing" for lease in pages.items_of(desk.link.get("leases", state="open"))):
-        if time.monotonic() > give_up:
+def _until_charged(desk: Desk) -> None:
+    """Wait a moment for the charge of a GPU that this notebook just left: it is made behind the cells that run on."""
+    try:
+        kernel = desk.kernel()
+    except GpuProblem:
+        return  # a shell that names no kernel
+    give_up = time.monotonic() + CHARGE_SECONDS_MAX
+    while kernel.get("place") == "cpu" and time.monotonic() < give_up:
+        leases = pages.items_of(desk.link.get("leases", state="open"))
+        if not any((lease.get("kernel_id"), lease.get("state")) == (desk.kernel_id, "running") for lease in leases):
             return
-        time.sleep(SETTLE_SECONDS)
+        time.sleep(CHARGE_SECONDS)
 
 
 def _history_lines(desk: Desk) -> Iterator[dict[str, Any]]:

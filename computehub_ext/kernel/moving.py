@@ -34,7 +34,7 @@ def move_on(desk: Desk, given: SimpleNamespace) -> None:
     accepted = _loss_accepted(desk, preview, given)
     body: dict[str, Any] = {"target": "gpu", "keep": given.keep, "strict": given.strict, "accept_loss": accepted}
     # What the other place lacks is found by the server alone: a yes to the names above is none to that.
-    body["accept_problems"] = given.yes
+    body["accept_problems"] = body["accept_failures"] = given.yes
     if booking_id is not None:
         body["booking_id"] = booking_id
     else:
@@ -69,7 +69,7 @@ def move_off(desk: Desk, given: SimpleNamespace) -> None:
         )
     accepted = _loss_accepted(desk, preview, given)
     body = {"target": "cpu", "keep": given.keep, "strict": given.strict, "accept_loss": accepted}
-    body["accept_problems"] = given.yes
+    body["accept_problems"] = body["accept_failures"] = given.yes
     _switch(desk, body, kernel.get("lease") or {}, given)
 
 
@@ -229,21 +229,31 @@ def _loss_accepted(desk: Desk, preview: Mapping[str, Any] | None, given: SimpleN
 def _switch(desk: Desk, body: dict[str, Any], place: Mapping[str, Any], given: SimpleNamespace) -> None:
     """Ask for it; ``place`` is what the card calls the GPU by: a lease, or the quote of one to come."""
     body = {"kernel_id": desk.kernel_id, **body}
-    for _ in range(2):  # once as asked, and once more with what the server found and the user accepted
+    for _ in range(4):  # as asked, and once more for each of the three kinds of what was found and accepted
         switch = post_with_approval(desk, "switches", body)
         ended = desk.begun(switch, place)
         if ended.get("state") != "failed":
             return
         error = ended.get("error") or {}
-        agreed = body["accept_loss"] and body["accept_problems"]
-        wants_yes = error.get("code") == "loss_not_accepted" and not agreed and not given.strict
-        if not wants_yes:
+        details = error.get("details") or {}
+        found = _found(details)
+        wants_yes = error.get("code") == "loss_not_accepted" and not given.strict
+        if not wants_yes or all(body[word] for word in found):
             raise GpuProblem(str(error.get("message") or "The switch failed."))
-        preview = {**(ended.get("preview") or {}), **(error.get("details") or {})}
+        preview = {**(ended.get("preview") or {}), **details}
         page = Page("What would be lost").add(loss_table(preview.get("lost")), *problem_notes(preview.get("problems")))
         desk.show(page.add(ways_on(preview.get("problems"), desk.zone, desk.command)))
-        body = {**body, "accept_loss": _loss_accepted(desk, preview, given), "accept_problems": True}
-    raise GpuProblem("The switch failed twice for the same reason; nothing was charged.")
+        _loss_accepted(desk, preview, given)
+        body = {**body, **dict.fromkeys(found, True)}
+    raise GpuProblem("The switch failed again and again; the notebook stays where it is.")
+
+
+def _found(details: Mapping[str, Any]) -> list[str]:
+    """What has to be accepted for a move to go on: a yes to what was shown is none to what nobody has seen yet."""
+    if details.get("only_there"):
+        return ["accept_failures"]
+    shown = {"accept_loss": details.get("lost"), "accept_problems": details.get("problems")}
+    return [word for word, what in shown.items() if what]
 
 
 def post_with_approval(desk: Desk, path: str, body: Mapping[str, Any]) -> dict[str, Any]:

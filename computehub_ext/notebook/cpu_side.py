@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from string import Template
 from typing import Any
 
 from computehub_ext.kernel import lacking
@@ -17,7 +18,13 @@ from computehub_ext.kernel import lacking
 log = logging.getLogger(__name__)
 
 SECONDS_MAX = 5.0
-_LOOK = "import sys; path = sys.argv[1]; exec(compile(open(path).read(), path, 'exec'), {'__name__': '__main__'})"
+# Not what lies in the server's folder: a csv.py there would be run.
+_LOOK = """
+import sys
+sys.path[:] = filter(None, sys.path)
+import runpy
+runpy.run_path(sys.argv[1], run_name="__main__")
+"""
 
 
 async def problems(spec: Any, found: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -34,7 +41,8 @@ async def problems(spec: Any, found: Mapping[str, Any]) -> list[dict[str, str]]:
     if python is None:
         return []
     wanted = {name: value for name, value in found.items() if name not in ("carried", "lost")}
-    environment = {**os.environ, **(getattr(spec, "env", None) or {})}
+    added = {name: Template(value).safe_substitute(os.environ) for name, value in (spec.env or {}).items()}
+    environment = {**os.environ, **added}  # as jupyter_client starts a kernel
     try:
         process = await asyncio.create_subprocess_exec(
             *(python, "-c", _LOOK, str(lacking.__file__)),
@@ -48,8 +56,8 @@ async def problems(spec: Any, found: Mapping[str, Any]) -> list[dict[str, str]]:
         return []
     try:
         said, _ = await asyncio.wait_for(process.communicate(json.dumps(wanted).encode()), SECONDS_MAX)
-        answer = json.loads(said)
-    except (TimeoutError, ValueError, OSError) as problem:
+        return [{"kind": str(item["kind"]), "message": str(item["message"])} for item in json.loads(said)]
+    except (TimeoutError, ValueError, TypeError, KeyError, OSError) as problem:
         log.debug("%s did not say what it lacks: %s", python, problem)
         return []
     finally:
@@ -57,11 +65,11 @@ async def problems(spec: Any, found: Mapping[str, Any]) -> list[dict[str, str]]:
             with suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
-    return [{"kind": str(item["kind"]), "message": str(item["message"])} for item in answer]
 
 
 def _python(spec: Any) -> str | None:
     first = next(iter(getattr(spec, "argv", None) or ()), "")
     if not Path(first).name.startswith("python"):
         return None
-    return first if os.sep in first else sys.executable  # as jupyter_client takes a bare name
+    own = {"python", f"python{sys.version_info[0]}", f"python{sys.version_info[0]}.{sys.version_info[1]}"}
+    return sys.executable if first in own else first  # as jupyter_client takes a bare name

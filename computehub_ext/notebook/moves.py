@@ -58,6 +58,9 @@ class SwitchRequest:
     """Names that can't come along may stay behind."""
     accept_problems: bool = False
     """The other place may lack what the notebook uses: agreed to apart, since only the names are known before."""
+    accept_failures: bool = False
+    """What turns out only there not to be rebuilt may stay behind too, whatever it is: nobody could leave a GPU
+    otherwise whose notebook imported what the CPU does not have."""
     booking_id: str | None = None
     idle_timeout_seconds: int | None = None
     display_id: str | None = None
@@ -65,9 +68,7 @@ class SwitchRequest:
 
     @property
     def leaves_what_fails(self) -> bool:
-        """Whether what turns out only at the other place may stay behind too: nobody can leave a GPU otherwise whose
-        notebook imported what the CPU does not have."""
-        return self.accept_loss and self.accept_problems and not self.strict
+        return self.accept_failures and not self.strict
 
     @property
     def lease_wish(self) -> dict[str, Any]:

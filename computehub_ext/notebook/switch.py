@@ -300,7 +300,10 @@ class Switch:
         if failed and not leaves:
             said = "; ".join(f"{item['name']}: {item['reason']}" for item in failed[:3])
             raise LossNotAccepted(
-                f"Some variables could not be restored, so nothing was moved ({said}).", lost=failed, problems=[]
+                f"Some variables could not be restored, so nothing was moved ({said}).",
+                lost=failed,
+                problems=[],
+                only_there=True,
             )
         count = self._manifest.get("execution_count")
         if count is not None:

@@ -119,7 +119,7 @@ class Watch:
         switch = Switch(
             kernel,
             actor,
-            SwitchRequest("cpu", accept_loss=True, accept_problems=True),
+            SwitchRequest("cpu", accept_loss=True, accept_problems=True, accept_failures=True),
             key=new_id("order"),
             release_reason=reason,
             release_message=message,

@@ -671,7 +671,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="what can't be rebuilt is left behind unasked",
         file="computehub_ext/notebook/moves.py",
-        old="        return self.accept_loss and self.accept_problems and not self.strict\n",
+        old="        return self.accept_failures and not self.strict\n",
         new="        return True\n",
         test="tests/integration/notebook/test_failures.py"
         "::test_what_cant_be_rebuilt_there_stays_behind_once_all_was_agreed_to",
@@ -909,8 +909,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="a successor keeps a kernel ready for a GPU that is somebody's",
         file="computehub_ext/backends/docker/recipe.py",
-        old='        labels[DEVICES_LABEL] = ",".join(wanted.device_uuids)\n',
-        new="        pass\n",
+        old='    labels[DEVICES_LABEL] = ",".join(wanted.device_uuids)\n',
+        new="",
         test="tests/integration/test_docker_gpus.py::test_a_successor_knows_which_gpus_are_somebody_s",
     ),
     Mutant(
@@ -923,7 +923,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="one more kernel is kept ready than their memory has room for",
         file="computehub_ext/backends/standby_rules.py",
-        old="    return sum(sizes) + max(sizes, default=0) <= most\n",
+        old="    return sum(sizes) + max(sizes, default=seen) <= most\n",
         new="    return sum(sizes) <= most\n",
         test="tests/unit/test_warm.py::TestPlace",
     ),

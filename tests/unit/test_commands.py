@@ -184,14 +184,22 @@ def test_history(api: FakeApi, desk: RecordingDesk) -> None:
 
 def test_history_waits_for_the_charge_of_a_gpu_that_was_just_left(api: FakeApi, desk: RecordingDesk) -> None:
     def leases(asked: Asked) -> Json:
-        closing = len(api.sent("GET", "leases")) < 3
-        if not closing:
+        charged = len(api.sent("GET", "leases")) == 3
+        if charged:
             api.history = [charge(0)]
-        return {"items": [{"id": "lease_1", "state": "closing" if closing else "closed"}], "next": None}
+        state = "closing" if charged else "running"
+        return {"items": [{"id": "lease_1", "kernel_id": KERNEL_ID, "state": state}], "next": None}
 
     api.answers["GET", "leases"] = leases
     assert "charged" in run(desk, "history")
     assert api.sent("GET", "leases")[0].query == {"state": "open"}
+
+
+def test_history_does_not_wait_for_a_gpu_that_another_notebook_is_on(api: FakeApi, desk: RecordingDesk) -> None:
+    there = {"items": [{"id": "lease_2", "kernel_id": "another", "state": "running"}], "next": None}
+    api.answers["GET", "leases"] = lambda asked: there
+    run(desk, "history")
+    assert len(api.sent("GET", "leases")) == 1
 
 
 def charge(second: int, memo: str = "T4 for a.ipynb", origin: str = "granted") -> Json:

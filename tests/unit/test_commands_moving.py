@@ -57,6 +57,7 @@ def test_on_shows_price_and_load_and_asks_nothing_when_nothing_is_lost(api: Fake
         "strict": False,
         "accept_loss": False,
         "accept_problems": False,
+        "accept_failures": False,
         "model": "T4",
         "count": 1,
         "duration_seconds": 7200,
@@ -319,6 +320,33 @@ def test_what_only_the_server_can_find_is_asked_about_and_accepted(api: FakeApi,
     assert len({asked.key for asked in api.sent("POST", "switches")}) == 2
 
 
+def test_a_yes_to_what_was_shown_is_none_to_what_was_not(api: FakeApi, desk: RecordingDesk) -> None:
+    desk.previewed = None
+    found: list[dict[str, Any]] = [
+        {"lost": ONE_LOST["lost"], "problems": []},
+        {"lost": ONE_LOST["lost"], "problems": [{"kind": "package", "message": "The package torch is not there."}]},
+        {"lost": [{"name": "frame", "reason": "not here"}], "problems": [], "only_there": True},
+    ]
+    errors = [{"code": "loss_not_accepted", "message": "", "details": each} for each in found]
+    answers = [*[switch(state="failed", error=error) for error in errors], switch(state="done")]
+    api.answers["POST", "switches"] = lambda asked: answers.pop(0)
+    run(desk, "on T4")
+    words = ("accept_loss", "accept_problems", "accept_failures")
+    assert [[asked.body[word] for word in words] for asked in api.sent("POST", "switches")] == [
+        [False, False, False],
+        [True, False, False],
+        [True, True, False],
+        [True, True, True],
+    ]
+    assert len(desk.questions) == 3
+
+
+def test_with_yes_nothing_is_asked_and_nothing_refused(api: FakeApi, desk: RecordingDesk) -> None:
+    run(desk, "on T4 --yes")
+    body = api.sent("POST", "switches")[0].body
+    assert [body[word] for word in ("accept_loss", "accept_problems", "accept_failures")] == [True, True, True]
+
+
 def test_a_failed_switch_fails_the_command(api: FakeApi, desk: RecordingDesk) -> None:
     failed = switch(
         state="failed", error={"code": "backend_error", "message": "The kernel did not start.", "details": {}}
@@ -350,6 +378,7 @@ def test_off_names_what_cannot_come_back(api: FakeApi, desk: RecordingDesk) -> N
         "strict": False,
         "accept_loss": True,
         "accept_problems": False,
+        "accept_failures": False,
     }
 
 

@@ -272,15 +272,16 @@ async def test_what_cant_be_rebuilt_there_stays_behind_once_all_was_agreed_to(
         assert (await rest.switched("gpu", kernel_id))["state"] == "done"
     await browser.ran(FUSSY)
     here = (await browser.ran(WHERE)).text
-    for half in ({}, {"accept_loss": True}, {"accept_problems": True}):
-        switch = await rest.switched(target, kernel_id, **half)
+    for less in ({}, {"accept_loss": True, "accept_problems": True}):
+        switch = await rest.switched(target, kernel_id, **less)
         assert switch["error"]["code"] == "loss_not_accepted"
+        assert switch["error"]["details"]["only_there"] is True
         assert [item["name"] for item in switch["error"]["details"]["lost"]] == ["fussy"]
-    refused = await rest.switched(target, kernel_id, strict=True, accept_loss=True, accept_problems=True)
+    refused = await rest.switched(target, kernel_id, strict=True, accept_failures=True)
     assert refused["error"]["code"] == "loss_not_accepted"
     assert (await browser.ran(f"print(fussy.inside); {WHERE}")).text == f"1\n{here}"
 
-    switch = await rest.switched(target, kernel_id, accept_loss=True, accept_problems=True)
+    switch = await rest.switched(target, kernel_id, accept_failures=True)
     assert switch["state"] == "done", switch["error"]
     why = "the package no_such_package is not installed there"
     assert switch["result"]["lost"] == [{"name": "fussy", "reason": why}]
