@@ -66,7 +66,8 @@ class ConfiguredPool:
     model:
         As people ask for it, such as ``A100`` or ``A100-1g.10gb``.
     devices:
-        How many there are, or the ids by which the place knows each: an NVIDIA UUID or number for Docker.
+        How many there are, or the ids by which the place knows each: an NVIDIA UUID or number for Docker. A
+        real GPU is in one pool.
     rate_credits_per_hour:
         What an hour of one device costs; 1.0 is the reference device.
     memory_mib:
@@ -213,6 +214,7 @@ def check(places: Mapping[str, Mapping[str, Any]], pools: Iterable[Mapping[str, 
     settings = {name: _settings(name, place) for name, place in places.items()}
     names: set[str] = set()
     models: dict[str, set[str]] = {}
+    devices: dict[tuple[str, str], str] = {}
     for number, pool in enumerate(pools, 1):
         read_pool = read(ConfiguredPool, pool, f"pool {pool.get('name') or number}")
         if read_pool.name in names:
@@ -228,6 +230,17 @@ def check(places: Mapping[str, Mapping[str, Any]], pools: Iterable[Mapping[str, 
             except Invalid as error:
                 raise Misconfigured(f"pool {read_pool.name}: place {read_pool.place}: {error}") from error
         models.setdefault(read_pool.place, set()).add(read_pool.model)
+        # Only where GPUs are given out by their ids; elsewhere they are counted, or the cluster gives them.
+        machine = "" if read_pool.place == LOCAL else getattr(settings[read_pool.place], "machine_of_gpus", None)
+        if machine is None or read_pool.simulated:
+            continue
+        for device in read_pool.device_ids:
+            other = devices.setdefault((machine, device), read_pool.name)
+            if other != read_pool.name:
+                raise Misconfigured(
+                    f"pool {read_pool.name}: devices: {device} is in pool {other} already, on the same machine; two "
+                    "people would have it at once. Each GPU is in one pool."
+                )
     for name, each in settings.items():
         check_models = getattr(each, "check_models", None)
         if check_models is not None:

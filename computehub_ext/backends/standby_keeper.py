@@ -73,6 +73,7 @@ class StandbyKeeper(ABC, Generic[K, S]):
         self._standbys: list[S] = []
         self._not_before = 0.0
         self._failures = 0
+        self._problem = ""
         self._renewed_at = float("-inf")
         self._lock = threading.Lock()
         self._wake = threading.Event()
@@ -200,12 +201,8 @@ class StandbyKeeper(ABC, Generic[K, S]):
                 is_at_rest = self.go_round()
             except NoCapacity:  # the image is being pulled, which is logged there
                 self._wait_for(_NO_ROOM_WAIT_SECONDS)
-            except BackendError as problem:
-                log.warning("Keeping standby kernels failed; trying again. %s", problem)
-                self._note_failure()
-            except Exception:
-                log.exception("Keeping standby kernels failed; trying again.")
-                self._note_failure()
+            except Exception as problem:
+                self._note_problem(problem)
             self._wake.wait(None if is_at_rest else _TICK_SECONDS)
             self._wake.clear()
 
@@ -217,7 +214,8 @@ class StandbyKeeper(ABC, Generic[K, S]):
             self._renewed_at = now
             self._renew()
         self._look_after_all(now)
-        wanted = self._wanted(now)
+        needed = self._needed(now)
+        wanted = self._wanted(needed)
         there = self._copy()
         change = rules.change(wanted, [standby.kind for standby in there])
         for position in change.surplus:
@@ -225,7 +223,8 @@ class StandbyKeeper(ABC, Generic[K, S]):
         if change.lacking is not None:
             self._start_one(change.lacking, now)
         self._after_round()
-        return not wanted and not self._copy()
+        # What is wanted may be none because all of it is leased: nobody wakes this thread when a lease ends.
+        return not needed and not self._copy()
 
     def _renew(self) -> None:
         until = datetime.now(UTC) + timedelta(seconds=self._bounds.lifetime_seconds)
@@ -250,13 +249,15 @@ class StandbyKeeper(ABC, Generic[K, S]):
         for standby, why, failed in self._amiss(self._copy()):
             self._drop(standby, why, failed=failed)
 
-    def _wanted(self, now: float) -> tuple[K, ...]:
+    def _needed(self, now: float) -> list[Group[K]]:
         with self._lock:
-            needed = [
+            return [
                 group
                 for group in self._groups
                 if rules.is_needed(self._needed_at[group], now, self._bounds.idle_seconds)
             ]
+
+    def _wanted(self, needed: Sequence[Group[K]]) -> tuple[K, ...]:
         leased = self._leased({kind for group in needed for kind in group.kinds})
         return rules.in_turns(group.wanted(leased) for group in needed)
 
@@ -284,6 +285,20 @@ class StandbyKeeper(ABC, Generic[K, S]):
         if failed:
             self._note_failure()
         self._end(standby)
+
+    def _note_problem(self, problem: Exception) -> None:
+        """Say why a round failed, and once while the pause lasts that follows: rounds go on meanwhile."""
+        is_pause, said = self._clock() < self._not_before, repr(problem)
+        if not is_pause or said != self._problem:
+            is_known = isinstance(problem, BackendError)
+            log.warning(
+                "Keeping standby kernels failed; trying again. %s",
+                problem if is_known else repr(problem),
+                exc_info=None if is_known else problem,
+            )
+        self._problem = said
+        if not is_pause:
+            self._note_failure()
 
     def _note_failure(self) -> None:
         self._failures += 1

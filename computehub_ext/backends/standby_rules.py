@@ -77,9 +77,12 @@ def over(sizes: Sequence[int], most: int) -> tuple[int, ...]:
     return tuple(gone)
 
 
-def has_room(sizes: Sequence[int], most: int) -> bool:
-    """Tell whether one more has room, if it comes to be as large as the largest. The first one shows how large."""
-    return sum(sizes) + max(sizes, default=0) <= most
+def has_room(sizes: Sequence[int], most: int, seen: int = 0) -> bool:
+    """Tell whether one more has room, if it comes to be as large as the largest: ``seen`` is that where none is there.
+
+    The first one ever shows how large they are.
+    """
+    return sum(sizes) + max(sizes, default=seen) <= most
 
 
 def failure_wait(failures: int, most: float) -> float:

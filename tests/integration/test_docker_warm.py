@@ -116,7 +116,6 @@ def _personal(*targets: str, fixed: str = "/data") -> tuple[Mount, ...]:
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"user": "account"}, "each person's own account"),
         ({"mounts": _personal("/{username}")}, "would hide"),
         ({"mounts": _personal("/run/{username}")}, "would hide /run/computehub"),
         ({"mounts": _personal("/opt/{username}")}, "would hide /opt/kernel/bin/python"),

@@ -135,6 +135,44 @@ def test_two_pools_of_one_name_are_refused() -> None:
         check({}, [POOL, POOL])
 
 
+DOCKER = {"kind": "docker", "image": "i", "memory_mib": 4096}
+FAR = {"engine_url": "ssh://me@gpu7", "user": "1000:100", "network": "bridge"}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "said"),
+    [
+        ({"devices": ["GPU-1", "GPU-2"]}, {"devices": ["GPU-3", "GPU-2"]}, "GPU-2"),
+        ({"devices": ["GPU-1"]}, {"devices": ["GPU-1"], "model": "T4"}, "GPU-1"),
+        ({"devices": ["3", "1"]}, {"devices": 2}, "1"),
+        ({"devices": ["GPU-1"]}, {"devices": ["GPU-1"], "place": "another"}, "GPU-1"),
+        ({"devices": ["GPU-1"]}, {"devices": ["GPU-1"], "place": "local"}, "GPU-1"),
+        ({"devices": ["GPU-1"], "place": "far"}, {"devices": ["GPU-1"], "place": "far"}, "GPU-1"),
+        ({"devices": ["GPU-1"]}, {"devices": ["GPU-2"]}, ""),
+        ({"devices": ["GPU-1"]}, {"devices": ["GPU-1"], "simulated": True}, ""),
+        ({"devices": ["0"]}, {"devices": ["0"], "place": "far"}, ""),
+        ({"devices": 2}, {"devices": 2, "place": "none"}, ""),
+        ({"devices": 8, "place": "cluster"}, {"devices": 8, "place": "cluster"}, ""),
+    ],
+)
+def test_a_gpu_is_in_one_pool(first: dict[str, Any], second: dict[str, Any], said: str) -> None:
+    """Whoever leases it in one would share it with whoever leases it in the other, and both would pay."""
+    places: dict[str, dict[str, Any]] = {
+        "gpu": DOCKER,
+        "another": {**DOCKER, "engine_url": "unix:///run/docker.sock"},
+        "none": {**DOCKER, "gpus": False},
+        "far": {**DOCKER, **FAR},
+        "cluster": {"kind": "slurm", "gres": {"A100": "gpu:a100:{count}"}},
+    }
+    pools = [{**POOL, "place": "gpu", **first}, {**POOL, "place": "gpu", "name": "other", **second}]
+    if not said:
+        check(places, pools)
+        return
+    with pytest.raises(Misconfigured) as problem:
+        check(places, pools)
+    assert f"pool other: devices: {said} is in pool big already" in str(problem.value)
+
+
 class OtherBackend(FakeBackend):
     """As another package would offer it."""
 

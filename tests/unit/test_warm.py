@@ -6,7 +6,10 @@ import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,11 +17,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from computehub_ext.backends import standby_keeper, standby_rules
+from computehub_ext.backends.docker import recipe
 from computehub_ext.backends.docker.settings import DockerSettings
-from computehub_ext.backends.docker.warm import groups_of
+from computehub_ext.backends.docker.warm import WarmContainers, groups_of
 from computehub_ext.backends.standby_keeper import Bounds, StandbyKeeper
 from computehub_ext.backends.standby_rules import Group
-from computehub_ext.core.errors import Invalid
+from computehub_ext.core.errors import BackendError, Invalid
 from tests.support.standing import pool
 
 FOR_EVER = float("inf")
@@ -125,6 +129,15 @@ def test_one_for_a_gpu_that_is_somebody_s_gives_way_to_one_that_is_free() -> Non
     assert kept.rounds() == ["a"]
 
 
+def test_when_all_gpus_are_leased_it_goes_on_looking_for_the_end_of_a_lease() -> None:
+    kept = Kept(group("a"), group("plain", models=("L4",)), idle=60.0)
+    kept.leased_kinds = {"a", "plain"}
+    assert kept.rounds() == []
+    assert not kept.go_round(), "nobody wakes it when a lease ends"
+    kept.leased_kinds = set()
+    assert kept.rounds() == ["a", "plain"]
+
+
 def test_where_memory_is_short_each_model_has_some() -> None:
     kept = Kept(group("a", "b", "c", models=("A100",)), group("x", "y", "z", models=("L4",)), memory=40, each=10)
     assert kept.rounds() == ["a", "b", "x", "y"]
@@ -170,6 +183,42 @@ def test_one_that_fails_is_tried_again_later_and_later(caplog: pytest.LogCapture
     assert waits == sorted(waits)
     assert waits[-1] == pytest.approx(standby_keeper.FAILURE_WAIT_SECONDS_MAX, abs=2)
     assert "it ended by itself" in caplog.text
+
+
+class _Ticks:
+    """Wakes the thread's loop a quarter of a second later by the test's clock, until a time."""
+
+    def __init__(self, kept: Kept, end: float) -> None:
+        self.kept, self.end = kept, end
+
+    def wait(self, seconds: float | None) -> None:
+        self.kept.now += seconds or 0
+        self.kept._closed = self.kept.now > self.end
+
+    def clear(self) -> None:
+        """Nobody else wakes it."""
+
+
+@pytest.mark.parametrize("kind", [BackendError, RuntimeError])
+def test_an_engine_that_does_not_answer_is_warned_of_a_few_times(
+    caplog: pytest.LogCaptureFixture, kind: type[Exception]
+) -> None:
+    caplog.set_level(logging.WARNING)
+    kept = Kept(group("plain"))
+
+    def silent(standby: Standby) -> bool:
+        raise kind("no answer" if kept.now < 1300 else "another answer")
+
+    kept._is_listening = silent  # type: ignore[method-assign]
+    kept._wake = _Ticks(kept, 1299)  # type: ignore[assignment]
+    kept._keep()
+    told = len(caplog.records)
+    assert 2 <= told <= 10, "the rounds were 1200"
+    kept._not_before, kept._closed = kept.now + 60, False
+    kept._wake = _Ticks(kept, 1303)  # type: ignore[assignment]
+    kept._keep()
+    assert len(caplog.records) == told + 1, "it says another thing at once"
+    assert "another answer" in caplog.text
 
 
 sizes = st.lists(st.integers(0, 100), max_size=8)
@@ -294,6 +343,111 @@ def test_where_no_gpu_is_asked_for_all_models_share() -> None:
     assert _groups(settings, pool("CPU", "0", "1"), pool("T4")) == [({"CPU", "T4"}, ((),), 1)]
 
 
-def test_fewer_than_none_are_refused() -> None:
-    with pytest.raises(Invalid, match="Fewer than no kernels"):
-        DockerSettings("i", warm_count={"A100": -1})
+def test_a_model_with_real_gpus_has_its_target_once() -> None:
+    settings = DockerSettings("i", warm_count={"A100": 1, "T4": 2})
+    both = [pool("A100", "GPU-a"), pool("A100")]
+    assert _groups(settings, *both) == [({"A100"}, (("GPU-a",),), 1)]
+    assert _groups(settings, *both, pool("T4")) == [({"T4"}, ((), ()), 2), ({"A100"}, (("GPU-a",),), 1)]
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "said"),
+    [
+        ({"warm_count": {"A100": -1}}, "warm_count", "Fewer than no kernels"),
+        ({"warm_count": 1, "user": "account"}, "warm_count", "0 would be right"),
+        ({"warm_count": {"A100": 1}, "user": "account"}, "warm_count", "0 would be right"),
+        ({"warm_idle_seconds": -1}, "warm_idle_seconds", "0 to keep them for good; -1 is not"),
+        ({"warm_idle_seconds": NAN}, "warm_idle_seconds", "nan is not"),
+        ({"warm_memory_mib_max": -5}, "warm_memory_mib_max", "at least 1; one takes about 40"),
+        ({"warm_lifetime_seconds": 0}, "warm_lifetime_seconds", "at least 1"),
+        ({"warm_lifetime_seconds": FOR_EVER}, "warm_lifetime_seconds", "inf is not"),
+        ({"warm_age_seconds_max": 0}, "warm_age_seconds_max", "at least 1"),
+        ({"warm_replace_delay_seconds": NAN}, "warm_replace_delay_seconds", "0 for at once"),
+    ],
+)
+def test_what_could_keep_none_ready_is_refused(changes: dict[str, Any], field: str, said: str) -> None:
+    with pytest.raises(Invalid) as problem:
+        DockerSettings("i", **changes)
+    assert problem.value.details["field"] == field
+    assert said in problem.value.message
+
+
+def test_what_keeps_none_or_keeps_them_for_good_is_accepted() -> None:
+    DockerSettings("i", user="account", warm_count={"A100": 0}, warm_idle_seconds=0, warm_replace_delay_seconds=0)
+
+
+@pytest.mark.parametrize(
+    ("ports", "count", "least"),
+    [("40000-40005", 0, 0), ("40000-40005", 3, 24), ("40000-40023", 3, 0), ("40000-40022", {"A100": 1, "T4": 2}, 24)],
+)
+def test_the_ports_are_enough_for_the_standbys_and_one_kernel(
+    ports: str, count: int | dict[str, int], least: int
+) -> None:
+    made = partial(
+        DockerSettings, "i", transport="curve", network="bridge", publish_ports=ports, warm_count=count, user="7:7"
+    )
+    if not least:
+        made()
+        return
+    with pytest.raises(Invalid, match=f"3 that are kept ready needs a range of {least}") as problem:
+        made()
+    assert problem.value.details["field"] == "publish_ports"
+
+
+class _Engine:
+    """What standbys ask of a place's containers, without an engine."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.settings = DockerSettings("i", warm_count=1, **settings)
+        self.engine, self.image_id, self.there = self, "image", list[Any]()
+
+    def image(self) -> Any:
+        return SimpleNamespace(id=self.image_id)
+
+    def memory_bytes(self, name: str) -> int:
+        return 40 * 2**20
+
+    def all(self) -> list[Any]:
+        return self.there
+
+    def placement_of(self, name: str) -> str:
+        return name
+
+
+def test_where_one_is_too_large_none_is_started_again_and_again(caplog: pytest.LogCaptureFixture) -> None:
+    engine = _Engine(warm_memory_mib_max=39)
+    warm = WarmContainers(engine, "place")  # type: ignore[arg-type]
+    assert warm._has_room([]), "nobody knows yet how large one is"
+    warm._sizes([SimpleNamespace(container=SimpleNamespace(id="c", image_id="image"))])  # type: ignore[list-item]
+    assert not warm._has_room([])
+    assert "0 kernels ready and no more" in caplog.text
+    engine.image_id = "another"
+    assert warm._has_room([]), "nobody knows how large one of another image is"
+
+
+def _container(*uuids: str, late: tuple[str, ...] = ()) -> dict[str, Any]:
+    folder = SimpleNamespace(key="key", inside="/run/computehub", mounts=list, window=SimpleNamespace(place=str))
+    wanted = recipe.Wanted((7, 7), (), "/", "/tmp", uuids, late)
+    return recipe.container_of(DockerSettings("i"), SimpleNamespace(id="image"), wanted, folder, "owner", "p")  # type: ignore[arg-type]
+
+
+def test_an_image_s_own_labels_say_nothing_of_a_kernel() -> None:
+    """The engine takes those that a container does not name: they would make a GPU somebody's."""
+    labels = _container()["Labels"]
+    assert (labels["computehub.devices"], labels["computehub.late"]) == ("", "")
+    assert _container("GPU-a", "GPU-b")["Labels"]["computehub.devices"] == "GPU-a,GPU-b"
+
+
+def test_a_kernel_without_gpus_holds_none() -> None:
+    engine = _Engine()
+    warm = WarmContainers(engine, "place")  # type: ignore[arg-type]
+    plain, free, held = (recipe.Wanted((7, 7), (), "/", "/tmp", uuids) for uuids in ((), ("GPU-a",), ("GPU-b",)))
+    engine.there = [
+        SimpleNamespace(name="x", is_over=False, labels=_container()["Labels"]),
+        SimpleNamespace(name="y", is_over=False, labels=_container("GPU-b")["Labels"]),
+    ]
+    assert warm._leased([plain, free, held]) == [held]
+    assert warm._leased_uuids == {"GPU-b"}

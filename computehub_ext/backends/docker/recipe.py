@@ -197,10 +197,9 @@ def container_of(
 ) -> dict[str, Any]:
     """Return the container as the engine's API wants it. No secret is in it: who may list containers reads all."""
     labels = {OWNER_LABEL: owner, PLACEMENT_LABEL: placement, FOLDER_LABEL: folder.key}
-    if wanted.late:
-        labels[LATE_LABEL] = ":".join(wanted.late)
-    if wanted.device_uuids:
-        labels[DEVICES_LABEL] = ",".join(wanted.device_uuids)
+    # Empty ones too: what is not said here, the engine takes from the image.
+    labels[LATE_LABEL] = ":".join(wanted.late)
+    labels[DEVICES_LABEL] = ",".join(wanted.device_uuids)
     host: dict[str, Any] = {
         "Mounts": [
             *folder.mounts(),

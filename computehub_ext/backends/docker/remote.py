@@ -44,7 +44,7 @@ def check(settings: DockerSettings) -> None:
             if getattr(settings, name) and not getattr(settings, name).startswith("/"):
                 raise Invalid(f"{name} is an absolute path.", field=name)
     if settings.publish_ports:
-        _check_ports(settings.publish_ports)
+        _check_ports(settings.publish_ports, settings.warm_count_least)
     if settings.is_remote:
         host_of(url)
         _check_remote(settings)
@@ -108,10 +108,13 @@ def _check_remote(settings: DockerSettings) -> None:
         raise Invalid("No kernels are kept ready on another machine's engine.", field="warm_count")
 
 
-def _check_ports(ports: str) -> None:
+def _check_ports(ports: str, standbys: int) -> None:
     found = _PORTS.fullmatch(ports)
     first, last = (int(part) for part in found.groups()) if found else (0, 0)
-    if not 1024 <= first <= last - PORTS_EACH + 1 or last > 65535:
-        raise Invalid(
-            f"A range such as 40000-40999 would be right; a kernel takes {PORTS_EACH}.", field="publish_ports"
+    # Standbys would take all there are, and no kernel could start beside them.
+    least = PORTS_EACH * (standbys + 1)
+    if not 1024 <= first <= last - least + 1 or last > 65535:
+        takes = f"a kernel takes {PORTS_EACH}" + (
+            f", so that one beside {standbys} that are kept ready needs a range of {least}" if standbys else ""
         )
+        raise Invalid(f"A range such as 40000-40999 would be right; {takes}.", field="publish_ports")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,13 @@ from .network_rules import RULES, policy_of
 _USERNAME = "{username}"
 _NETWORK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _USER = re.compile(r"[0-9]+:[0-9]+")
+_LEAST_OF_WARM = {
+    "warm_idle_seconds": (0, "how many seconds, or 0 to keep them for good"),
+    "warm_memory_mib_max": (1, "how many MiB, at least 1; one takes about 40"),
+    "warm_replace_delay_seconds": (0, "how many seconds, or 0 for at once"),
+    "warm_lifetime_seconds": (1, "how many seconds, at least 1"),
+    "warm_age_seconds_max": (1, "how many seconds, at least 1"),
+}
 
 
 @dataclass(frozen=True)
@@ -99,8 +107,8 @@ class DockerSettings:
         The address of the engine's machine that the kernels' ports are bound to, where ``publish_host`` is not one of
         its own, such as behind a translation of addresses. ``0.0.0.0`` is all of them.
     publish_ports:
-        The range of ports to publish on, such as ``40000-40999``; a kernel takes six. The engine picks from the
-        system's own range when empty.
+        The range of ports to publish on, such as ``40000-40999``; a kernel takes six, one that is kept ready too. The
+        engine picks from the system's own range when empty.
     python:
         The Python in the image that has ipykernel: a path, or a name found on the image's ``PATH``.
     kernel_names:
@@ -165,9 +173,9 @@ class DockerSettings:
     warm_count:
         How many kernels are kept ready: one number for every model of this place's pools, or one by model, such as
         ``{"T4": 2, "A100": 1}``. One for a real GPU has the next of the model's that is free. One without serves any
-        model that is simulated: a number is that of all of these together, and numbers by model are added. None can be
-        for the rule ``account``. Personal mounts are mounted when somebody takes one, which takes Linux 5.12 and root
-        on the engine's machine; elsewhere kernels start on demand.
+        model that is only simulated: a number is that of all of these together, and numbers by model are added. There
+        can be none for the rule ``account``. Personal mounts are mounted when somebody takes one, which takes Linux
+        5.12 and root on the engine's machine; elsewhere kernels start on demand.
     warm_idle_seconds:
         When nobody wanted a model for so long its standbys go; they come back with the next who looks at a move to it
         or starts a kernel, and a little before a booking of it begins. 0 keeps them for good.
@@ -243,6 +251,7 @@ class DockerSettings:
                 '"none", "rules", "bridge" or the name of a network on the engine would be right.', field="network"
             )
         self._check_rules()
+        self._check_warm()
         remote.check(self)
         if self.pids_max < 16:
             raise Invalid("A kernel needs about ten threads to start; 16 is the least.", field="pids_max")
@@ -250,9 +259,21 @@ class DockerSettings:
             raise Invalid("A kernel needs about 50 MiB to start; 64 is the least.", field="memory_mib")
         if self.sockets_folder and not self.sockets_folder.startswith("/"):
             raise Invalid("The folder for sockets is an absolute path.", field="sockets_folder")
+
+    def _check_warm(self) -> None:
         counts = self.warm_count.values() if isinstance(self.warm_count, Mapping) else [self.warm_count]
         if any(count < 0 for count in counts):
             raise Invalid("Fewer than no kernels can't be kept ready.", field="warm_count")
+        for name, (least, right) in _LEAST_OF_WARM.items():
+            value = getattr(self, name)
+            if not math.isfinite(value) or value < least:
+                raise Invalid(f"{name} is {right}; {value:g} is not.", field=name)
+        if any(counts) and self.user == "account" and not self.is_remote:
+            raise Invalid(
+                "No kernels can be kept ready where they run as each person's own account: a process can't change "
+                'whose it is. 0 would be right, or another user than "account".',
+                field="warm_count",
+            )
 
     def _check_rules(self) -> None:
         policy_of(self.network_allow, self.network_deny, self.network_dns)
@@ -275,6 +296,18 @@ class DockerSettings:
     def uses_ports(self) -> bool:
         """Whether kernels are reached over ports, encrypted, and not over sockets in a folder."""
         return self.is_remote or self.transport == "curve"
+
+    @property
+    def warm_count_least(self) -> int:
+        """How many standbys there are at least, once the place has pools."""
+        return sum(self.warm_count.values()) if isinstance(self.warm_count, Mapping) else self.warm_count
+
+    @property
+    def machine_of_gpus(self) -> str | None:
+        """Whose GPUs it is that kernels are given: an address, empty for this machine, or None where they get none."""
+        if not self.gpus:
+            return None
+        return self.engine_url if self.is_remote else ""
 
     def warm_count_of(self, *models: str) -> int:
         """How many standbys these models have together, where one serves any of them."""

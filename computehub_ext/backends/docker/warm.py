@@ -50,6 +50,8 @@ def groups_of(
         else:
             devices.setdefault(pool.model, []).extend(device.uuid for device in pool.devices)
     groups = []
+    # One target for a model, which is that of its real ones: its simulated ones would have as many again.
+    without -= devices.keys()
     if without:
         count = settings.warm_count_of(*sorted(without))
         groups.append(Group(frozenset(without), (kind(()),) * count, count))
@@ -76,6 +78,7 @@ class WarmContainers(StandbyKeeper[recipe.Wanted, Standby]):
         self._measured_at = self._listed_at = float("-inf")
         self._leased_uuids: frozenset[str] = frozenset()
         self._told_of_memory = False
+        self._largest: dict[str, int] = {}
 
     def prepare(self, pools: Sequence[PoolLike]) -> None:
         if not self._settings.warm_count:
@@ -96,8 +99,6 @@ class WarmContainers(StandbyKeeper[recipe.Wanted, Standby]):
     def _late_points(self) -> tuple[str, ...]:
         """Return where people's own folders are mounted late, if there are such. Raises ``NotLate``."""
         settings, folders = self._settings, self._containers.folders
-        if settings.user == "account":
-            raise late.NotLate("they run as each person's own account, and a process can't change whose it is")
         points = late.points(settings, str(folders.sockets) if isinstance(folders, SharedFolders) else "")
         if points and (lacking := mounting.lacking()):
             raise late.NotLate(f"people have folders of their own, and {lacking}")
@@ -159,6 +160,7 @@ class WarmContainers(StandbyKeeper[recipe.Wanted, Standby]):
                 for container in self._containers.all()
                 if self._containers.placement_of(container.name) is not None and not container.is_over
                 for uuid in container.labels.get(recipe.DEVICES_LABEL, "").split(",")
+                if uuid
             )
         return [kind for kind in kinds if self._leased_uuids.intersection(kind.device_uuids)]
 
@@ -180,7 +182,9 @@ class WarmContainers(StandbyKeeper[recipe.Wanted, Standby]):
             yield there[position], "all of them together hold too much memory", False
 
     def _has_room(self, standbys: Sequence[Standby]) -> bool:
-        if standby_rules.has_room(self._sizes(standbys), self._bytes_max):
+        # Of the image as it is now: another one's may be smaller.
+        seen = 0 if standbys else self._largest.get(self._containers.image().id, 0)
+        if standby_rules.has_room(self._sizes(standbys), self._bytes_max, seen):
             return True
         if not self._told_of_memory:
             self._told_of_memory = True
@@ -197,7 +201,11 @@ class WarmContainers(StandbyKeeper[recipe.Wanted, Standby]):
         return self._settings.warm_memory_mib_max * 2**20
 
     def _sizes(self, standbys: Sequence[Standby]) -> list[int]:
-        return [self._containers.engine.memory_bytes(standby.container.id) for standby in standbys]
+        sizes = [self._containers.engine.memory_bytes(standby.container.id) for standby in standbys]
+        for standby, size in zip(standbys, sizes, strict=True):
+            image_id = standby.container.image_id
+            self._largest[image_id] = max(size, self._largest.get(image_id, 0))
+        return sizes
 
     def _start(self, kind: recipe.Wanted) -> Standby:
         containers = self._containers
