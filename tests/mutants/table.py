@@ -914,6 +914,27 @@ MUTANTS: tuple[Mutant, ...] = (
         test="tests/integration/test_docker_gpus.py::test_a_successor_knows_which_gpus_are_somebody_s",
     ),
     Mutant(
+        name="no kernel is kept ready any more once all GPUs of a model were leased",
+        file="computehub_ext/backends/standby_keeper.py",
+        old="        return not needed and not self._copy()\n",
+        new="        return not wanted and not self._copy()\n",
+        test="tests/unit/test_warm.py::test_when_all_gpus_are_leased_it_goes_on_looking_for_the_end_of_a_lease",
+    ),
+    Mutant(
+        name="two people lease one GPU, by two pools",
+        file="computehub_ext/places.py",
+        old="            if other != read_pool.name:\n",
+        new="            if False:\n",
+        test="tests/unit/test_places.py::test_a_gpu_is_in_one_pool",
+    ),
+    Mutant(
+        name="a label of the image makes a GPU somebody's",
+        file="computehub_ext/backends/docker/recipe.py",
+        old='    labels[DEVICES_LABEL] = ",".join(wanted.device_uuids)\n',
+        new='    labels |= {DEVICES_LABEL: ",".join(wanted.device_uuids)} if wanted.device_uuids else {}\n',
+        test="tests/unit/test_warm.py::test_an_image_s_own_labels_say_nothing_of_a_kernel",
+    ),
+    Mutant(
         name="kernels are kept ready though nobody comes",
         file="computehub_ext/backends/standby_rules.py",
         old="    return not idle_seconds or now - last_at < idle_seconds\n",
