@@ -159,7 +159,8 @@ class Look:
 
     ``exit_code`` is negative for a signal, as in ``subprocess``; ``message`` is for a person; ``ended_at`` is when the
     place saw the end, which for a lost supervisor may be long after. ``heard_at`` is for one that counts as running and
-    has been silent since then; None says that it runs now.
+    has been silent since then; None says that it runs now. ``machine_answers`` is for a silent one too: whether its
+    machine does, so that what keeps it silent may be the person's own code, and no end of its lease is billed less.
     """
 
     placement_id: str
@@ -169,6 +170,7 @@ class Look:
     message: str = ""
     ended_at: datetime | None = None
     heard_at: datetime | None = None
+    machine_answers: bool = False
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import IntEnum
 
 from computehub_ext.backends.model import Ending, Look
 from computehub_ext.leases.model import EndReason, Lease
@@ -26,6 +27,24 @@ class End:
     reason: EndReason
     message: str | None
     billed_until: datetime
+
+
+class Sight(IntEnum):
+    """How much was seen of a lease's kernel, the least first."""
+
+    NONE = 0
+    """None runs, or nobody can tell. It is not billed."""
+    SILENT = 1
+    """It gives no sign of life on a machine that does: its bill waits, and has this time in it however it ends, unless
+    its machine turns out to be lost."""
+    SEEN = 2
+
+
+def sight_of(look: Look) -> Sight:
+    """How much a look sees of a kernel that its place does not call ended."""
+    if look.heard_at is None:
+        return Sight.SEEN
+    return Sight.SILENT if look.machine_answers else Sight.NONE
 
 
 def waits_for_restart(look: Look, now: datetime) -> bool:

@@ -24,7 +24,7 @@ from computehub_ext.core.settings import Settings
 from computehub_ext.leases import service, store
 from computehub_ext.leases.asking import Places
 from computehub_ext.leases.berth_keeper import BerthKeeper
-from computehub_ext.leases.endings import end_of, still_ahead, waits_for_restart
+from computehub_ext.leases.endings import Sight, end_of, sight_of, still_ahead, waits_for_restart
 from computehub_ext.leases.model import ENDS_AT, EndReason, Lease, LeaseState, Placement, PlacementState
 from computehub_ext.leases.starts import KernelRequest, StartedPlacement
 from computehub_ext.leases.warm_places import WarmPlaces
@@ -64,8 +64,9 @@ class LeaseOperator:
         """When each placement was last seen to run, since this control plane started."""
         self._starting: set[str] = set()
         """The placements that are being started here, from before their intent is committed."""
-        self._unseen: set[str] = set()
-        """The running leases of which no kernel was seen to run when that was last tried."""
+        self._unseen: dict[str, bool] = {}
+        """The running leases of which no kernel was seen to run when that was last tried, and whether each is merely
+        silent on a machine that answers."""
         self._keeper = BerthKeeper(database, backends, clock, settings, self._places.watch)
         self.warm = WarmPlaces(database, backends)
 
@@ -79,6 +80,7 @@ class LeaseOperator:
             lease, placement, devices = service.intend_placement(
                 unit, lease_id=lease_id, backend=pool.backend, now=now, has_berths=self._keeper.has(pool.backend)
             )
+            unit.on_rollback(lambda: self._starting.discard(placement.id))
             self._starting.add(placement.id)
             return lease, placement, devices, pool
 
@@ -147,12 +149,16 @@ class LeaseOperator:
 
     def _last_seen(self, unit: Unit, lease: Lease, now: datetime) -> datetime | None:
         """Until when a lease is billed that ends while its place is out of sight; None where the place is in sight."""
-        if lease.id not in self._unseen or lease.paid_until is None:
+        is_silent = self._unseen.get(lease.id)
+        if is_silent is None or lease.paid_until is None:
             return None
         placements = store.placements_of(unit, lease.id)
         known = [self._seen_at[p.id] for p in placements if p.id in self._seen_at]
-        known = known or [p.ended_at for p in placements if p.ended_at is not None]
-        return max(max(known, default=min(now, lease.paid_until)), lease.started_at or now)
+        if not known and not any(p.state is PlacementState.STARTED for p in placements):
+            known = [p.ended_at for p in placements if p.ended_at is not None]
+        if is_silent:
+            known = [now]  # it may be so by its own code
+        return max(min(max(known, default=now), lease.paid_until), lease.started_at or now)
 
     def _death(self, lease_id: str) -> Look | None:
         started = [each for each in self._placements(lease_id) if each.state is PlacementState.STARTED]
@@ -314,14 +320,16 @@ class LeaseOperator:
             if lease.state is LeaseState.CLOSING:
                 self._finish(lease.id)
             elif lease.state is LeaseState.RUNNING:
-                if not self._check_running(lease, now):
-                    unseen.add(lease.id)
-                    self._unseen.add(lease.id)
+                sight = self._check_running(lease, now)
+                if sight is Sight.SEEN:
+                    self._unseen.pop(lease.id, None)
                 else:
-                    self._unseen.discard(lease.id)
+                    unseen.add(lease.id)
+                    self._unseen[lease.id] = sight is Sight.SILENT
             elif after_restart or now - lease.created_at > self._settings.start_timeout:
                 self.end(lease.id, EndReason.START_FAILED)
-        self._unseen &= {lease.id for lease in live}
+        for lease_id in self._unseen.keys() - {lease.id for lease in live}:
+            self._unseen.pop(lease_id, None)
         self._stop_strays()
         return unseen
 
@@ -329,19 +337,19 @@ class LeaseOperator:
         """Tell supervisors what was paid first, which nobody may have: they give a kernel the time of a start alone."""
         self._renew([each for each in live if not each.posted_microcredits and still_ahead(each.paid_until, now)])
 
-    def _check_running(self, lease: Lease, now: datetime) -> bool:
-        """Settle the lease if its kernel has ended; False if none runs, or nobody can tell."""
+    def _check_running(self, lease: Lease, now: datetime) -> Sight:
+        """Settle the lease if its kernel has ended; tell whether its kernel was seen."""
         placements = self._placements(lease.id)
         started = [p for p in placements if p.state is PlacementState.STARTED]
         self._end_abandoned(p for p in placements if p.state is PlacementState.INTENDED)
         if not started:
             # A restart is between two placements; it may take as long as a start may.
             last = max((p.ended_at or p.created_at for p in placements), default=lease.created_at)
-            self._unseen.add(lease.id)  # so that the time without a kernel is not billed, should none come
+            self._unseen[lease.id] = False  # so that the time without a kernel is not billed, should none come
             if now - last > self._settings.start_timeout:
                 self.end(lease.id, EndReason.KERNEL_DIED)
-            return False
-        seen = True
+            return Sight.NONE
+        sight = Sight.SEEN
         for placement in started:
             try:
                 look = self._look(placement)
@@ -349,17 +357,19 @@ class LeaseOperator:
                     raise NotFound("the place knows nothing of it")
             except ComputeHubError as error:
                 log.warning("placement %s can't be seen: %s", placement.id, error)
-                seen = False
+                sight = Sight.NONE
                 self._give_up_unseen(lease, placement, now)
                 continue
             if look.state is not LookState.ENDED:
-                self._seen_at[placement.id] = look.heard_at or now
-                seen = seen and look.heard_at is None
+                seen_at = look.heard_at or now
+                # Never back: what was seen may be billed by now, and a silence counts from the last word.
+                self._seen_at[placement.id] = max(seen_at, self._seen_at.get(placement.id, seen_at))
+                sight = min(sight, sight_of(look))
                 continue
-            seen = False
+            sight = Sight.NONE
             if not waits_for_restart(look, now):
                 self._settle_dead(lease, look, now)
-        return seen
+        return sight
 
     def _end_abandoned(self, intended: Iterable[Placement]) -> None:
         """End what nobody starts any more: its control plane was killed, or could not end a start that had failed."""

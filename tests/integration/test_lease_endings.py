@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from computehub_ext.backends.slurm import watch
 from computehub_ext.core.settings import Settings
 from computehub_ext.leases import endings
 from computehub_ext.testing.docker_engine import Engine, docker_engine, shared_engine
@@ -179,6 +180,30 @@ def test_a_lost_node_is_billed_until_its_kernel_was_last_heard(
                 for pid in reversed(processes):
                     os.kill(pid, signal.SIGKILL)
             slurm.revive_node("n4")
+        wait_for(lambda: ended(hub, lease)["state"] == "closed", 15, "it does not come to be closed")
+        assert site.books() == {}
+
+
+@pytest.mark.needs("slurm")
+def test_a_silent_launcher_on_a_node_that_answers_is_billed_and_its_job_ended(
+    tmp_path: Path,
+    slurm: SlurmCluster,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A cell may stop its own launcher, and has its GPU meanwhile."""
+    monkeypatch.setattr(watch, "SILENT_SECONDS_MAX", 3.0)
+    site = _site(tmp_path, slurm, sbatch_arguments=("--nodelist=n4",), lost_seconds=1.0)
+    with living(site) as hub:
+        before = hub.balance()
+        lease, placed = hub.running()
+        kernel, _, launcher = _launched(int(said(placed["connection_info"], "import os; print(os.getpid())")))
+        hub.tick()
+        silent_at = datetime.now(UTC)
+        said(placed["connection_info"], f"import signal; os.kill({launcher}, signal.SIGSTOP)")
+        over = ended(hub, lease)
+        assert (over["end_reason"], over["end_message"]) == ("kernel_died", watch.SILENT)
+        settled(hub, over, before=before, since=silent_at + timedelta(seconds=3), until=datetime.now(UTC))
+        wait_for(lambda: not Path(f"/proc/{kernel}").exists(), 15, "its kernel goes on")
         wait_for(lambda: ended(hub, lease)["state"] == "closed", 15, "it does not come to be closed")
         assert site.books() == {}
 

@@ -761,14 +761,14 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="a lease is billed for a restart that never came",
         file="computehub_ext/leases/operator.py",
-        old="            self._unseen.add(lease.id)  # so that",
+        old="            self._unseen[lease.id] = False  # so that",
         new="            # so that",
         test="tests/unit/test_cut_off.py::test_after_hours_without_a_kernel_only_what_ran_is_billed",
     ),
     Mutant(
         name="a dead kernel is billed while a restart is waited for",
         file="computehub_ext/leases/operator.py",
-        old="            seen = False\n            if not waits_for_restart(look, now):\n",
+        old="            sight = Sight.NONE\n            if not waits_for_restart(look, now):\n",
         new="            if not waits_for_restart(look, now):\n",
         test="tests/unit/test_cut_off.py::test_the_wait_for_a_restart_is_not_billed",
     ),
@@ -782,9 +782,52 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="a silent kernel is billed",
         file="computehub_ext/leases/operator.py",
-        old="                seen = seen and look.heard_at is None\n",
+        old="                sight = min(sight, sight_of(look))\n",
         new="",
         test="tests/unit/test_cut_off.py::test_a_kernel_that_fell_silent_is_billed_until_it_was_heard",
+    ),
+    Mutant(
+        name="who stops its job's launcher and gives the GPU back pays for none of that",
+        file="computehub_ext/leases/endings.py",
+        old="    return Sight.SILENT if look.machine_answers else Sight.NONE\n",
+        new="    return Sight.NONE\n",
+        test="tests/unit/test_silent_kernels.py::test_whoever_ends_one_that_is_silent_on_a_machine_that_answers_is_billed",
+    ),
+    Mutant(
+        name="who stops its job's launcher keeps the GPU",
+        file="computehub_ext/backends/slurm/watch.py",
+        old="            self.end(held, Ending.SUPERVISOR_LOST, message=SILENT)\n            self._cancel(held, job)\n",
+        new="            pass\n",
+        test="tests/unit/test_slurm_watch.py::test_a_silent_job_on_a_node_that_answers_is_ended_and_on_a_silent_one_is_not",
+    ),
+    Mutant(
+        name="what was seen to run is forgotten by an older word",
+        file="computehub_ext/leases/operator.py",
+        old="            self._seen_at[placement.id] = max(seen_at, self._seen_at.get(placement.id, seen_at))\n",
+        new="            self._seen_at[placement.id] = seen_at\n",
+        test="tests/unit/test_silent_kernels.py::test_what_was_seen_is_billed_though_its_last_word_is_older",
+    ),
+    Mutant(
+        name="a kernel out of sight is billed until the end of the one before it",
+        file="computehub_ext/leases/operator.py",
+        old="        if not known and not any(p.state is PlacementState.STARTED for p in placements):\n",
+        new="        if not known:\n",
+        test="tests/unit/test_silent_kernels.py"
+        "::test_a_successor_that_never_saw_the_second_kernel_does_not_bill_until_the_end_of_the_first",
+    ),
+    Mutant(
+        name="a start that was never committed counts as under way",
+        file="computehub_ext/leases/operator.py",
+        old="            unit.on_rollback(lambda: self._starting.discard(placement.id))\n",
+        new="",
+        test="tests/unit/test_silent_kernels.py::test_a_start_that_was_never_committed_is_not_under_way",
+    ),
+    Mutant(
+        name="a note of what was there before that went wrong hands everything on",
+        file="computehub_ext/backends/slurm/script.py",
+        old="[[ ${{#computehub_had[@]}} == 0 ]] || for",
+        new="for",
+        test="tests/unit/test_slurm_script.py::test_a_note_that_went_wrong_hands_nothing_on",
     ),
     Mutant(
         name="what ended while the control plane was away is billed until it is found",
@@ -803,7 +846,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="a lease that ends out of sight is billed until then",
         file="computehub_ext/leases/operator.py",
-        old="        if lease.id not in self._unseen or lease.paid_until is None:\n",
+        old="        if is_silent is None or lease.paid_until is None:\n",
         new="        if True:\n",
         test="tests/unit/test_broken_places.py"
         "::test_a_lease_that_ends_while_its_place_is_out_of_sight_is_billed_until_it_was_seen",

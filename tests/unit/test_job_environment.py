@@ -84,3 +84,13 @@ def test_what_the_modules_and_the_prologue_set_is_seen_but_no_secret() -> None:
     assert found["COURSE_DATA"] == "/data"
     assert not {"SITE_TOKEN", "OTHER", "PWD", SET_BY_JOB} & found.keys()
     assert "COURSE_DATA" not in seen({**own, SET_BY_JOB: ""})
+
+
+SECRETS = "AWS_ACCESS_KEY_ID WANDB_KEY DATABASE_URL PGPASS MYSQL_PWD GH_PAT mongodb_uri SENTRY_DSN SSHPASS SIGNING_KEYS"
+PLAIN = "PATH MANPATH CUDA_PATH PKG_CONFIG_PATH KEYRING_PATH COURSE_URL PATTERN COMPASS_HOME MONKEY XDG_DATA_DIRS"
+
+
+def test_secrets_go_by_their_names_and_what_is_merely_spelt_like_one_stays() -> None:
+    names = f"{SECRETS} {PLAIN}".split()
+    found = seen({**dict.fromkeys(names, "x"), SET_BY_JOB: " ".join(names)})
+    assert {name for name in names if name in found} == set(PLAIN.split())

@@ -222,6 +222,31 @@ def test_what_those_lines_set_or_change_is_named_for_the_kernel(tmp_path: Path) 
     assert SET_BY_JOB not in written(), "a job without such lines pays nothing for it"
 
 
+@pytest.mark.parametrize("was", ["IFS=:", "IFS=", "unset IFS"])
+def test_what_a_start_up_file_splits_words_by_changes_nothing_of_that(tmp_path: Path, was: str) -> None:
+    begin = f"export OWN=1; {was}; module() {{ export LOADED=; export SPLITS=${{IFS-unset}}; }}"
+    assert handed_on(tmp_path, begin) == {"LOADED", "SPLITS"}
+
+
+def test_a_note_that_went_wrong_hands_nothing_on(tmp_path: Path) -> None:
+    begin = "export OWN=1; compgen() { return 1; }; module() { export LOADED=; unset -f compgen; }"
+    assert handed_on(tmp_path, begin) == set()
+
+
+def handed_on(tmp_path: Path, begin: str) -> set[str]:
+    """What is named for the kernel after a start-up file and one module."""
+    home, job = tmp_path / "home", tmp_path / "job"
+    home.mkdir()
+    (home / ".bash_profile").write_text(f"{PLAIN}{begin}\n")
+    told = ("-c", f"import os; print(os.environ[{SET_BY_JOB!r}])")
+    job.write_text(written(modules=("course",), container=(sys.executable, *told)))
+    job.chmod(0o700)
+    environment = {"PATH": os.environ["PATH"], "HOME": str(home)}
+    done = subprocess.run([str(job)], env=environment, capture_output=True, text=True, timeout=20, check=True)
+    assert done.stderr == ""
+    return set(done.stdout.split()) - {"PWD", SET_BY_JOB}
+
+
 def test_apptainer_stands_before_the_python_and_pyxis_among_the_jobs_arguments() -> None:
     apptainer = ("apptainer", "exec", "--nv", "/shared/my images/torch.sif")
     line = written(container=apptainer, python="/usr/bin/python3").splitlines()[1]

@@ -5,6 +5,10 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import pytest
+
+from computehub_ext.backends.model import Ending
+from computehub_ext.backends.slurm import watch as watching
 from computehub_ext.backends.slurm.commands import Job, Slurm
 from computehub_ext.backends.slurm.link import Link
 from computehub_ext.backends.slurm.records import Held, Record, Records
@@ -38,3 +42,52 @@ def test_a_job_that_was_submitted_while_slurm_was_asked_is_not_called_unknown(tm
     assert not held.record.is_ended
     watch.ask()
     assert held.record.message == "The cluster no longer knows the kernel's job.", "asked after it should have it"
+
+
+class Hearing(Slurm):
+    """A cluster with a job that runs, whose nodes it hears or not."""
+
+    def __init__(self, settings: SlurmSettings) -> None:
+        super().__init__(settings)
+        self.state, self.silent_nodes = "RUNNING", set[str]()
+        self.asked_count = 0
+        self.cancelled: list[str] = []
+
+    def jobs(self, prefix: str, users: object) -> dict[str, Job]:
+        return {"7": Job("7", self.state, "", "n1", "", "gpu", f"{prefix}placement_1")}
+
+    def unheard(self, nodes: object) -> set[str]:
+        assert nodes == {"n1"}, "what the job calls its node is not asked about"
+        self.asked_count += 1
+        return self.silent_nodes
+
+    def cancel(self, user: str, job_ids: object) -> None:
+        self.cancelled += job_ids  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("silent", ["", "node", "suspended"])
+def test_a_silent_job_on_a_node_that_answers_is_ended_and_on_a_silent_one_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, silent: str
+) -> None:
+    settings = SlurmSettings(spool=str(tmp_path), lost_seconds=5)
+    records, now = Records(tmp_path / "state"), time.time()
+    held, _ = records.make(
+        Record(
+            "placement_1", job_id="7", node="of its own", connection={"ip": ""}, created_at=now, told_until=now + 600
+        )
+    )
+    slurm = Hearing(settings)
+    slurm.silent_nodes = {"n1"} if silent == "node" else set()
+    slurm.state = "SUSPENDED" if silent == "suspended" else "RUNNING"
+    watch = Watch(records, Link(tmp_path, "127.0.0.1", 0), slurm, settings, "computehub-")
+    watch.ask()
+    watch.ask()
+    assert slurm.asked_count == 1, "it is asked about nodes now and then"
+    assert (held.record.is_ended, held.is_node_silent) == (False, bool(silent))
+    monkeypatch.setattr(watching, "SILENT_SECONDS_MAX", 0.0)
+    watch.ask()
+    assert held.record.is_ended is not bool(silent)
+    assert slurm.cancelled == ([] if silent else ["7"])
+    if not silent:
+        assert held.record.reason == Ending.SUPERVISOR_LOST
+        assert held.record.ended_at >= now

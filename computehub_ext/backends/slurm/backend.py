@@ -40,7 +40,7 @@ _RETURN_SECONDS_MAX = 3.0
 _STOP_SECONDS_MAX = 8.0
 """Beyond the grace."""
 _UNHEARD_SECONDS_MAX = 15.0
-"""After that a kernel does not count as seen, though Slurm says that its job runs: its user has lost it."""
+"""After that a kernel whose node Slurm does not hear either is out of sight, though its job is said to run."""
 _HEALTH_SECONDS = 2.0
 _LOG_BYTES_MAX = 16 * 1024
 
@@ -116,13 +116,14 @@ class SlurmBackend(Backend):
             return Look(record.placement_id, state)
         if self._watch.problem is not None:
             raise Unreachable("Neither the kernel nor the cluster answers.") from self._watch.problem
-        if time.monotonic() - held.beat_at > _UNHEARD_SECONDS_MAX:
+        if held.is_node_silent and time.monotonic() - held.beat_at > _UNHEARD_SECONDS_MAX:
             raise NotHeard("The kernel's job runs, and is not heard from.")
         return Look(
             record.placement_id,
             state,
             message="No sign of life for some seconds; Slurm is asked.",
             heard_at=datetime.fromtimestamp(held.heard_at, UTC),
+            machine_answers=not held.is_node_silent,
         )
 
     def _state(self, held: Held) -> LookState:

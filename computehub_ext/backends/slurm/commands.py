@@ -46,6 +46,8 @@ _ACTIVE = (
     "RESIZING",
 )
 
+_UNHEARD = ("down", "fail", "unk", "boot", "pow_dn", "pow_up")
+"""Short states of a node on which nothing of a job can run, or nobody knows. A drained one runs what it has."""
 
 OnRefusal = Callable[[BackendError], None]
 
@@ -260,6 +262,14 @@ class Slurm:
         return bool(states) and not any(
             state.rstrip("*+") in ("down", "fail", "unk") or "*" in state for state in states
         )
+
+    def unheard(self, nodes: Iterable[str]) -> set[str]:
+        """Return which of some nodes Slurm does not hear: they are down, or did not answer when last asked."""
+        done = self._run(["sinfo", "--noheader", "--Node", f"--nodes={','.join(sorted(nodes))}", "--format=%N|%t"])
+        if done.returncode:
+            raise _problem("sinfo", done.stderr)
+        found = (line.strip().split("|", 1) for line in done.stdout.splitlines() if "|" in line)
+        return {node for node, state in found if "*" in state or state.rstrip("~#!%$@^-+") in _UNHEARD}
 
     def ping(self) -> str:
         """Return what is wrong with the cluster, or nothing."""

@@ -102,6 +102,10 @@ class Held:
         self.stop_asked = False
         self.cancelled_at = 0.0
         self.problem: Exception | None = None
+        self.is_node_silent = False
+        """Whether Slurm, too, does not hear the node of a job that gives no sign of life."""
+        self.silent_since = 0.0
+        """Since when Slurm has heard its node, and we nothing of it; 0 where that is not so."""
         self.submitted_at = 0.0
         """When this process had submitted its job, which an srun's is not in Slurm's books at once; 0 if it did not."""
         self.is_awaited = False

@@ -19,9 +19,15 @@ REASONS = ("exited", "crashed", "killed", "out_of_memory", "stopped", "unpaid", 
 SET_BY_JOB = "COMPUTEHUB_SET_BY_JOB"
 """Has the names of what the modules and the prologue set or changed, for ``runner.py``."""
 # What was there before them stays out, such as what a person's own start-up files set. In bash, without a process.
-_NOTE = "declare -A computehub_had; for name in $(compgen -e); do computehub_had[$name]=${!name}; done"
-_COMPARE = f"""export {SET_BY_JOB}=; IFS=$' \\t\\n'; for name in $(compgen -e); do
-[[ -v computehub_had[$name] && ${{computehub_had[$name]}} == "${{!name}}" ]] || {SET_BY_JOB}+=" $name"; done"""
+# Those files may have set IFS, which is theirs again for the lines in between. A note with nothing in it went wrong, so
+# nothing is handed on by it.
+_IFS = "IFS=$' \\t\\n'"
+_NOTE = (
+    f"declare -A computehub_had; computehub_ifs=${{IFS-$' \\t\\n'}}; {_IFS}; "
+    "for name in $(compgen -e); do computehub_had[$name]=${!name}; done; IFS=$computehub_ifs"
+)
+_COMPARE = f"""export {SET_BY_JOB}=; {_IFS}; [[ ${{#computehub_had[@]}} == 0 ]] || for name in $(compgen -e); do
+[[ ${{computehub_had[$name]+x}} && ${{computehub_had[$name]}} == "${{!name}}" ]] || {SET_BY_JOB}+=" $name"; done"""
 
 TOKEN_IN_HOME = '"$HOME"/.computehub/slurm/'
 """Where ``submit.py`` puts a token; the job's own HOME, so that nobody here has to know it."""

@@ -32,8 +32,15 @@ SOON_SECONDS = 2.0
 """How old something may be before Slurm is asked about it: a start or a goodbye mostly needs nobody's help."""
 OVERDUE_SECONDS = 15.0
 """Past ``paid_until``: a supervisor's grace, what it takes to kill, and clocks. Then the kernel counts as ended."""
+SILENT_SECONDS_MAX = 120.0
+"""How long a kernel may be silent whose node Slurm hears, which anybody's code can bring about: then its job is ended.
+By default Slurm finds within less that a node does not answer: it asks each three times in 300 seconds."""
+NODES_SECONDS = 5.0
+"""How old what Slurm says of silent kernels' nodes may be."""
 LEAVE_SECONDS = 8.0
 """How long a job may stay after its kernel has ended, before Slurm is told to end it."""
+
+SILENT = "The kernel's job gave no sign of life on a machine that answers, and was ended."
 
 _STATES: dict[str, tuple[Ending, str]] = {
     "PREEMPTED": (Ending.PREEMPTED, ""),
@@ -58,6 +65,8 @@ class Watch:
         self._closed = False
         self._lock = threading.Lock()
         self._looked_at = 0.0
+        self._nodes_looked_at = 0.0
+        self._unheard: set[str] = set()
         self.problem: BackendError | None = None
         """Why Slurm gave no answer the last time."""
         self._thread = threading.Thread(target=self._run, name="computehub-slurm-watch", daemon=True)
@@ -83,6 +92,8 @@ class Watch:
                 if self.problem is None:
                     log.warning("Slurm can't be asked about jobs: %s", problem)
                 self.problem = problem
+                for held in self._records.all():
+                    held.silent_since = 0.0  # while we hear nothing of anything, it is not the job that is silent
             except Exception:
                 log.exception("Watching over the cluster's jobs failed; trying again.")
             self._wake.wait(TICK_SECONDS)
@@ -115,6 +126,7 @@ class Watch:
             asked_at = time.time()
             users = {held.record.user for held in self._records.all() if _is_open(held.record)}
             jobs = self._slurm.jobs(self._prefix, users)
+            self._ask_of_nodes(jobs)
             self._looked_at, self.problem = time.monotonic(), None
         by_name: dict[str, Job] = {}
         for job in jobs.values():
@@ -127,6 +139,18 @@ class Watch:
                 self._apply(held, found, asked_at)
         self._records.forget_old(time.time())
         return jobs
+
+    def _ask_of_nodes(self, jobs: dict[str, Job]) -> None:
+        silent = {held.record.job_id for held in self._records.all() if self._is_silent(held)}
+        # By Slurm's word: what a job calls its node is the person's own.
+        nodes = {jobs[each].node for each in silent & jobs.keys() if jobs[each].node and not jobs[each].is_over}
+        if nodes and time.monotonic() - self._nodes_looked_at > NODES_SECONDS:
+            self._unheard = self._slurm.unheard(nodes)
+            self._nodes_looked_at = time.monotonic()
+
+    def _is_silent(self, held: Held) -> bool:
+        record = held.record
+        return bool(record.connection) and not record.is_ended and not held.is_heard(self._settings.lost_seconds)
 
     # One placement
 
@@ -157,6 +181,21 @@ class Watch:
         if time.time() > record.told_until + OVERDUE_SECONDS:
             # Its supervisor should have ended it long ago; whoever kept it from that doesn't keep Slurm.
             self.end(held, Ending.UNPAID, at=record.told_until)
+            self._cancel(held, job)
+        elif self._is_silent(held):
+            self._says_nothing(held, job)
+        else:
+            held.is_node_silent, held.silent_since = False, 0.0
+
+    def _says_nothing(self, held: Held, job: Job) -> None:
+        """End a job in the end that is silent though its node is not: its bill waits for it."""
+        held.is_node_silent = job.state == "SUSPENDED" or job.node in self._unheard
+        if held.is_node_silent:
+            held.silent_since = 0.0
+        elif not held.silent_since:
+            held.silent_since = time.monotonic()
+        elif time.monotonic() - held.silent_since > SILENT_SECONDS_MAX:
+            self.end(held, Ending.SUPERVISOR_LOST, message=SILENT)
             self._cancel(held, job)
 
     def _is_over(self, held: Held, job: Job) -> None:
