@@ -801,6 +801,13 @@ MUTANTS: tuple[Mutant, ...] = (
         test="tests/unit/test_slurm_watch.py::test_a_silent_job_on_a_node_that_answers_is_ended_and_on_a_silent_one_is_not",
     ),
     Mutant(
+        name="who stops its job's launcher tells afterwards that its kernel had ended by then",
+        file="computehub_ext/backends/slurm/desk.py",
+        old="held.record.created_at, held.heard_again_at), now)",
+        new="held.record.created_at), now)",
+        test="tests/unit/test_slurm_watch.py::test_who_was_silent_on_a_node_that_answers_has_not_ended_before_it_spoke",
+    ),
+    Mutant(
         name="what was seen to run is forgotten by an older word",
         file="computehub_ext/leases/operator.py",
         old="            self._seen_at[placement.id] = max(seen_at, self._seen_at.get(placement.id, seen_at))\n",

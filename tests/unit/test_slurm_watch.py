@@ -10,6 +10,7 @@ import pytest
 from computehub_ext.backends.model import Ending
 from computehub_ext.backends.slurm import watch as watching
 from computehub_ext.backends.slurm.commands import Job, Slurm
+from computehub_ext.backends.slurm.desk import Desk
 from computehub_ext.backends.slurm.link import Link
 from computehub_ext.backends.slurm.records import Held, Record, Records
 from computehub_ext.backends.slurm.settings import SlurmSettings
@@ -91,3 +92,27 @@ def test_a_silent_job_on_a_node_that_answers_is_ended_and_on_a_silent_one_is_not
     if not silent:
         assert held.record.reason == Ending.SUPERVISOR_LOST
         assert held.record.ended_at >= now
+
+
+@pytest.mark.parametrize("silent", [True, False])
+def test_who_was_silent_on_a_node_that_answers_has_not_ended_before_it_spoke(tmp_path: Path, silent: bool) -> None:
+    """Its launcher is the person's own, as is what it tells."""
+    settings = SlurmSettings(spool=str(tmp_path), lost_seconds=5)
+    records, now = Records(tmp_path / "state"), time.time()
+    held, _ = records.make(
+        Record(
+            "placement_1", job_id="7", connection={"ip": ""}, peer_key="key", created_at=now - 60, told_until=now + 60
+        )
+    )
+    link = Link(tmp_path, "127.0.0.1", 0)
+    desk, watch = Desk(records, link), Watch(records, link, Hearing(settings), settings, "computehub-")
+    held.peer = b"launcher"
+    if silent:
+        held.beat_at -= 30
+    watch.ask()
+    desk.on_message("key", b"launcher", {"t": "beat"})
+    watch.ask()
+    end = {"reason": "exited", "at": now - 30, "listened": True}
+    desk.on_message("key", b"launcher", {"t": "report", "state": "ended", "end": end})
+    assert held.record.reason == Ending.EXITED
+    assert (held.record.ended_at >= now) is silent

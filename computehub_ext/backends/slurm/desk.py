@@ -45,7 +45,7 @@ class Desk:
             if held is None or held.peer != peer:
                 self._link.send(peer, {"t": "who"})  # it is new to us, or we are new to it
             else:
-                held.beat_at = time.monotonic()
+                held.hear()
         elif message["t"] == "report":
             if held is None:
                 held = self._admit(key, peer, message)
@@ -75,7 +75,8 @@ class Desk:
     def _take_report(self, held: Held, peer: bytes, report: dict[str, Any]) -> None:
         with held.changed:
             record = held.record
-            is_new, held.peer, held.beat_at = held.peer != peer, peer, time.monotonic()
+            is_new, held.peer = held.peer != peer, peer
+            held.hear()
             if is_new:
                 self._link.send(peer, {"t": "welcome", "now": time.time()})
             if record.is_ended:
@@ -134,7 +135,7 @@ class Desk:
         if end.get("cluster") and not held.stop_asked:
             # The cluster ended it, and only the cluster knows why: the watch asks. The kernel is gone all the same.
             held.state = ENDED_BY_CLUSTER
-            record.exit_code, record.ended_at = _code(end), _moment(end, record)
+            record.exit_code, record.ended_at = _code(end), _moment(end, held)
             self._link.send(peer, {"t": "done"})
             self.on_cluster_end()
             return
@@ -145,7 +146,7 @@ class Desk:
             reason = Ending.START_FAILED
         record.message = str(end.get("message", "")) or ENDINGS[reason]
         record.kind = str(end.get("kind", ""))[:40]
-        record.exit_code, record.ended_at, record.reason = _code(end), _moment(end, record), reason.value
+        record.exit_code, record.ended_at, record.reason = _code(end), _moment(end, held), reason.value
         self._close(held, peer)
 
     def _close(self, held: Held, peer: bytes) -> None:
@@ -157,10 +158,10 @@ class Desk:
         self._link.send(peer, {"t": "done"})
 
 
-def _moment(end: dict[str, Any], record: Any) -> float:
+def _moment(end: dict[str, Any], held: Held) -> float:
     """When the job says that it ended: never a moment that can't be, since the job is the person's own."""
     at, now = float(end["at"]), time.time()
-    return min(max(at, record.created_at), now) if math.isfinite(at) else now
+    return min(max(at, held.record.created_at, held.heard_again_at), now) if math.isfinite(at) else now
 
 
 def _told(moment: Any) -> float:

@@ -106,6 +106,8 @@ class Held:
         """Whether Slurm, too, does not hear the node of a job that gives no sign of life."""
         self.silent_since = 0.0
         """Since when Slurm has heard its node, and we nothing of it; 0 where that is not so."""
+        self.heard_again_at = 0.0
+        """When such a silence ended last. It is billed, so that no end is told to have been in it."""
         self.submitted_at = 0.0
         """When this process had submitted its job, which an srun's is not in Slurm's books at once; 0 if it did not."""
         self.is_awaited = False
@@ -119,6 +121,12 @@ class Held:
     def heard_at(self) -> float:
         """When it gave its last sign of life; the start of this process where it gave none since."""
         return time.time() - (time.monotonic() - self.beat_at)
+
+    def hear(self) -> None:
+        """Take note of a sign of life."""
+        if self.silent_since:
+            self.silent_since, self.heard_again_at = 0.0, time.time()
+        self.beat_at = time.monotonic()
 
     def is_heard(self, lost_seconds: float) -> bool:
         return self.peer is not None and time.monotonic() - self.beat_at < lost_seconds
