@@ -144,6 +144,9 @@ class Site:
 
     def _process(self, step: str, rules: Settings | None, told: tuple[Event, Event] | None) -> Any:
         process = _PROCESSES.Process(target=_live, args=(self, step, rules or self.rules, told))
+        main = sys.modules["__main__"]
+        if not hasattr(main, "__spec__"):
+            main.__spec__ = None  # xdist's workers have a main module that multiprocessing does not know
         process.start()
         return process
 

@@ -18,8 +18,8 @@ async def test_what_restoring_noted_is_in_the_result_and_on_the_card(
     carrier = server.app.kernel_manager.carrier
     fetch = carrier.fetch
 
-    async def noting(*given: Any) -> dict[str, Any]:
-        return {**await fetch(*given), "notes": [NOTE]}
+    async def noting(*given: Any, **more: Any) -> dict[str, Any]:
+        return {**await fetch(*given, **more), "notes": [NOTE]}
 
     monkeypatch.setattr(carrier, "fetch", noting)
     await browser.ran("x = 1")
