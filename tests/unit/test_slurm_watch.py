@@ -84,6 +84,7 @@ def test_a_silent_job_on_a_node_that_answers_is_ended_and_on_a_silent_one_is_not
     watch.ask()
     watch.ask()
     assert slurm.asked_count == 1, "it is asked about nodes now and then"
+    assert held.record.node == ("of its own" if silent == "suspended" else "n1"), "who is fenced is Slurm's to say"
     assert (held.record.is_ended, held.is_node_silent) == (False, bool(silent))
     monkeypatch.setattr(watching, "SILENT_SECONDS_MAX", 0.0)
     watch.ask()

@@ -105,7 +105,7 @@ class Desk:
         record = held.record
         # What it calls its job is believed only for its own placement, and never over what sbatch said.
         record.job_id = record.job_id or str(report.get("job", ""))
-        record.node = str(report.get("node", ""))[:80]
+        record.node = record.node or str(report.get("node", ""))[:80]  # until Slurm itself says it
         if not record.ends_at:
             asked_for = time.time() + record.minutes * 60 - START_SECONDS
             record.ends_at = _told(report.get("job_ends_at")) or asked_for

@@ -160,6 +160,10 @@ class Watch:
             with held.changed:
                 record.job_id = job.job_id  # killed between sbatch and the note of it
                 self._records.save(record)
+        if job is not None and job.state == "RUNNING" and not record.is_ended and record.node != job.node:
+            with held.changed:
+                record.node = job.node  # and not the job's own word: a node that is fenced may be switched off
+                self._records.save(record)
         if record.is_ended:
             self._see_it_leave(held, job)
         elif job is None:
