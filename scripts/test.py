@@ -32,6 +32,8 @@ BACKENDS = [
     "tests/contract",
     "tests/integration/notebook/test_real_places.py",
     "tests/integration/test_terminals_alone.py",
+    "tests/integration/test_killed_places.py",
+    "tests/integration/test_lease_endings.py",
     *(
         str(path)
         for kind in ("docker", "slurm", "image")
