@@ -101,6 +101,31 @@ def test_a_notebook_moves_by_its_button_and_comes_back(lab: Lab, alice: Person, 
     lab.assert_books_agree()
 
 
+def test_what_fails_only_on_the_cpu_is_left_behind_once_it_was_seen(
+    lab: Lab, alice: Person, notebook: Callable[..., str]
+) -> None:
+    fussy = "class Fussy:\n    def __setstate__(self, state): import no_such_package\n"
+    name = notebook("%gpu on T4 --for 30m --yes", f"{fussy}fussy, x = Fussy(), 20\nfussy.y = 1\nprint('there')", "x")
+    tab = alice.open(name)
+    tab.run_cell(1)
+    tab.run_cell(2)
+    tab.wait_for_output(2, "there")
+    dialog = ask(tab)
+    dialog.get_by_role("button", name="Back to the CPU").click()
+    dialog.get_by_role("button", name="Move back").click()
+    expect(dialog.get_by_role("heading", name="Not moved")).to_be_visible(timeout=60_000)
+    expect(dialog.get_by_role("table", name="Can't come along")).to_contain_text("no_such_package is not")
+    assert lab.place(name)["place"] == "gpu"
+    tab.screenshot("move-fails-there")
+    dialog.get_by_role("button", name="Move all the same").click()
+    expect(dialog.get_by_role("heading", name="Back on the CPU")).to_be_visible(timeout=60_000)
+    expect(dialog).to_contain_text("fussy")
+    dialog.get_by_role("button", name="Close").last.click()
+    tab.run_cell(3)
+    tab.wait_for_output(3, "20")
+    assert lab.place(name)["place"] == "cpu"
+
+
 def test_cells_wait_for_a_move_that_goes_on_without_its_dialog(
     lab: Lab, alice: Person, notebook: Callable[..., str]
 ) -> None:
